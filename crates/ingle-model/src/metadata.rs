@@ -1,0 +1,179 @@
+//! Typed key/value metadata: what a GGUF header carries, in the file's order.
+
+use crate::error::{Error, Result};
+
+/// One metadata value. Arrays are homogeneous and typed, as in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Unsigned integers of 8 to 64 bits, widened.
+    Unsigned(u64, IntegerWidth),
+    /// Signed integers of 8 to 64 bits, widened.
+    Signed(i64, IntegerWidth),
+    /// 32-bit float.
+    F32(f32),
+    /// 64-bit float.
+    F64(f64),
+    /// Truth value.
+    Bool(bool),
+    /// UTF-8 text.
+    String(String),
+    /// Array of unsigned integers.
+    Unsigneds(Vec<u64>, IntegerWidth),
+    /// Array of signed integers.
+    Signeds(Vec<i64>, IntegerWidth),
+    /// Array of 32-bit floats.
+    F32s(Vec<f32>),
+    /// Array of 64-bit floats.
+    F64s(Vec<f64>),
+    /// Array of truth values.
+    Bools(Vec<bool>),
+    /// Array of UTF-8 text.
+    Strings(Vec<String>),
+    /// Array of arrays. Never seen in a published model, legal in the format.
+    Nested(Vec<Value>),
+}
+
+/// The width an integer is stored with, so that a file written back is the file that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegerWidth {
+    /// 8 bits.
+    W8,
+    /// 16 bits.
+    W16,
+    /// 32 bits.
+    W32,
+    /// 64 bits.
+    W64,
+}
+
+/// Ordered metadata with unique keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    entries: Vec<(String, Value)>,
+    index: std::collections::HashMap<String, usize>,
+}
+
+impl Metadata {
+    /// Adds or replaces a value; a replaced one keeps its place.
+    pub fn insert(&mut self, key: impl Into<String>, value: Value) {
+        let key = key.into();
+        match self.index.get(&key) {
+            Some(&at) => self.entries[at].1 = value,
+            None => {
+                self.index.insert(key.clone(), self.entries.len());
+                self.entries.push((key, value));
+            }
+        }
+    }
+
+    /// The value of a key, if present.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.index.get(key).map(|&at| &self.entries[at].1)
+    }
+
+    /// Entries in file order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True when there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A string, `None` when absent, an error when of another type.
+    pub fn string(&self, key: &str) -> Result<Option<&str>> {
+        self.typed(key, "a string", |value| match value {
+            Value::String(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// An unsigned integer that fits `usize`, `None` when absent. Signed values are accepted when not negative.
+    pub fn count(&self, key: &str) -> Result<Option<usize>> {
+        self.typed(key, "a non-negative integer", |value| match value {
+            Value::Unsigned(number, _) => usize::try_from(*number).ok(),
+            Value::Signed(number, _) => usize::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// A 32- or 64-bit float (or an integer, as some writers store one), `None` when absent.
+    pub fn float(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", |value| match value {
+            Value::F32(number) => Some(f64::from(*number)),
+            Value::F64(number) => Some(*number),
+            Value::Unsigned(number, _) => Some(*number as f64),
+            Value::Signed(number, _) => Some(*number as f64),
+            _ => None,
+        })
+    }
+
+    /// A truth value, `None` when absent.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "a truth value", |value| match value {
+            Value::Bool(flag) => Some(*flag),
+            _ => None,
+        })
+    }
+
+    /// An array of strings, `None` when absent.
+    pub fn strings(&self, key: &str) -> Result<Option<&[String]>> {
+        self.typed(key, "an array of strings", |value| match value {
+            Value::Strings(list) => Some(list.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// An array of 32-bit floats, `None` when absent.
+    pub fn floats(&self, key: &str) -> Result<Option<&[f32]>> {
+        self.typed(key, "an array of floats", |value| match value {
+            Value::F32s(list) => Some(list.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// An array of integers, widened; `None` when absent.
+    pub fn integers(&self, key: &str) -> Result<Option<Vec<i64>>> {
+        self.typed(key, "an array of integers", |value| match value {
+            Value::Signeds(list, _) => Some(list.clone()),
+            Value::Unsigneds(list, _) => list.iter().map(|&n| i64::try_from(n).ok()).collect(),
+            _ => None,
+        })
+    }
+
+    /// An integer given once for all `layers`, or once per layer; `None` when absent.
+    pub fn count_per_layer(&self, key: &str, layers: usize) -> Result<Option<Vec<usize>>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Unsigneds(..) | Value::Signeds(..)) => {
+                let list = self.integers(key)?.unwrap_or_default();
+                let list: Option<Vec<usize>> = list.iter().map(|&n| usize::try_from(n).ok()).collect();
+                match list {
+                    Some(list) if list.len() >= layers => Ok(Some(list[..layers].to_vec())),
+                    _ => Err(Error::metadata(key, format!("must hold {layers} non-negative integers"))),
+                }
+            }
+            Some(_) => Ok(self.count(key)?.map(|count| vec![count; layers])),
+        }
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        wanted: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => {
+                read(value).map(Some).ok_or_else(|| Error::metadata(key, format!("must be {wanted}")))
+            }
+        }
+    }
+}
