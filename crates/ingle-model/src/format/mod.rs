@@ -3,7 +3,14 @@
 //! One table, [`FACTS`], says everything about a format that can be said as data; [`dequantise`] and [`quantise`]
 //! are the exact scalar meaning of its bytes, which every faster kernel is judged against.
 
+mod block;
 mod float;
+mod iq;
+mod iq_grids;
+mod k;
+mod micro;
+mod simple;
+mod ternary;
 
 use crate::{Error, Result};
 
@@ -199,7 +206,29 @@ pub fn dequantise(format: Format, raw: &[u8], out: &mut [f32]) -> Result<()> {
         Format::I64 => float::i64_to_f32(raw, out),
         Format::U8 => float::u8_to_f32(raw, out),
         Format::F8_E4M3 => float::e4m3_to_f32(raw, out),
-        _ => return Err(Error::Format { what: format!("{format} cannot be dequantised") }),
+        Format::Q4_0 => block::decode(raw, out, simple::decode_q4_0),
+        Format::Q4_1 => block::decode(raw, out, simple::decode_q4_1),
+        Format::Q5_0 => block::decode(raw, out, simple::decode_q5_0),
+        Format::Q5_1 => block::decode(raw, out, simple::decode_q5_1),
+        Format::Q8_0 => block::decode(raw, out, simple::decode_q8_0),
+        Format::Q2_K => block::decode(raw, out, k::decode_q2_k),
+        Format::Q3_K => block::decode(raw, out, k::decode_q3_k),
+        Format::Q4_K => block::decode(raw, out, k::decode_q4_k),
+        Format::Q5_K => block::decode(raw, out, k::decode_q5_k),
+        Format::Q6_K => block::decode(raw, out, k::decode_q6_k),
+        Format::IQ1_S => block::decode(raw, out, iq::decode_iq1_s),
+        Format::IQ1_M => block::decode(raw, out, iq::decode_iq1_m),
+        Format::IQ2_XXS => block::decode(raw, out, iq::decode_iq2_xxs),
+        Format::IQ2_XS => block::decode(raw, out, iq::decode_iq2_xs),
+        Format::IQ2_S => block::decode(raw, out, iq::decode_iq2_s),
+        Format::IQ3_XXS => block::decode(raw, out, iq::decode_iq3_xxs),
+        Format::IQ3_S => block::decode(raw, out, iq::decode_iq3_s),
+        Format::IQ4_NL => block::decode(raw, out, iq::decode_iq4_nl),
+        Format::IQ4_XS => block::decode(raw, out, iq::decode_iq4_xs),
+        Format::TQ1_0 => block::decode(raw, out, ternary::decode_tq1_0),
+        Format::TQ2_0 => block::decode(raw, out, ternary::decode_tq2_0),
+        Format::MXFP4 => block::decode(raw, out, micro::decode_mxfp4),
+        Format::NVFP4 => micro::decode_nvfp4(raw, out),
     }
     Ok(())
 }
@@ -218,6 +247,14 @@ pub fn quantise(format: Format, values: &[f32], raw: &mut [u8]) -> Result<()> {
         Format::F16 => float::f16_from_f32(values, raw),
         Format::BF16 => float::bf16_from_f32(values, raw),
         Format::F64 => float::f64_from_f32(values, raw),
+        Format::Q4_0 => block::encode(values, raw, simple::encode_q4_0),
+        Format::Q4_1 => block::encode(values, raw, simple::encode_q4_1),
+        Format::Q5_0 => block::encode(values, raw, simple::encode_q5_0),
+        Format::Q5_1 => block::encode(values, raw, simple::encode_q5_1),
+        Format::Q8_0 => block::encode(values, raw, simple::encode_q8_0),
+        Format::TQ1_0 => block::encode(values, raw, ternary::encode_tq1_0),
+        Format::TQ2_0 => block::encode(values, raw, ternary::encode_tq2_0),
+        Format::MXFP4 => block::encode(values, raw, micro::encode_mxfp4),
         _ => {
             return Err(Error::Format {
                 what: format!("{format} cannot be written here; choose another format"),
