@@ -20,6 +20,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The file system refused to take a file.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file's bytes are not what its format says.
     #[error("{path} is damaged or not what it claims to be: at byte {offset}, {what}; fetch the file again")]
     Damaged {
@@ -73,12 +82,12 @@ pub enum Error {
 impl Error {
     /// A metadata key that is missing or unusable.
     pub fn metadata(key: impl Into<String>, what: impl Into<String>) -> Error {
-        Error::Metadata { key: key.into(), what: what.into() }
+        Error::Metadata { key: printable(&key.into()), what: what.into() }
     }
 
     /// A tensor that is missing or unusable.
     pub fn tensor(name: impl Into<String>, what: impl Into<String>) -> Error {
-        Error::Tensor { name: name.into(), what: what.into() }
+        Error::Tensor { name: printable(&name.into()), what: what.into() }
     }
 
     /// Bytes at `offset` of `path` that are not what the format says.
@@ -90,4 +99,11 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Error {
         Error::Io { path: path.into(), source }
     }
+}
+
+/// A name that came from a file, shortened and without control characters, so that it can stand in a message.
+pub(crate) fn printable(name: &str) -> String {
+    const MOST: usize = 80;
+    let shown: String = name.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MOST).is_some() { shown + "…" } else { shown }
 }

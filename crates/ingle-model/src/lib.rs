@@ -5,12 +5,16 @@
 //! lengths are checked against the file before anything is allocated or sliced.
 
 pub mod error;
+pub mod executor;
+pub mod families;
 pub mod format;
 pub mod gguf;
 pub mod metadata;
 pub mod source;
+pub mod spec;
 
 pub use error::{Error, Result};
 pub use format::Format;
 pub use metadata::{Metadata, Value};
 pub use source::{Source, TensorInfo};
+pub use spec::ModelSpec;

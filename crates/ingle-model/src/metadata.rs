@@ -54,6 +54,14 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// A JSON document with nested objects flattened to dotted keys (`rope_scaling.factor`), so that a `config.json`
+    /// reads like a GGUF header. `null` counts as absent; arrays that are not of one plain type are left out.
+    pub fn from_json(document: &serde_json::Value) -> Metadata {
+        let mut metadata = Metadata::default();
+        flatten(&mut metadata, "", document, 0);
+        metadata
+    }
+
     /// Adds or replaces a value; a replaced one keeps its place.
     pub fn insert(&mut self, key: impl Into<String>, value: Value) {
         let key = key.into();
@@ -84,6 +92,11 @@ impl Metadata {
     /// True when there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The value a required key must have.
+    pub fn required<T>(&self, key: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| Error::metadata(key, "is missing; the file cannot be used without it"))
     }
 
     /// A string, `None` when absent, an error when of another type.
@@ -175,5 +188,77 @@ impl Metadata {
                 read(value).map(Some).ok_or_else(|| Error::metadata(key, format!("must be {wanted}")))
             }
         }
+    }
+}
+
+/// Objects nested deeper than any published configuration are left out.
+const DEEPEST: usize = 8;
+
+fn flatten(metadata: &mut Metadata, prefix: &str, document: &serde_json::Value, depth: usize) {
+    use serde_json::Value as Json;
+    let number = |number: &serde_json::Number| match (number.as_u64(), number.as_i64()) {
+        (Some(unsigned), _) => Value::Unsigned(unsigned, IntegerWidth::W64),
+        (_, Some(signed)) => Value::Signed(signed, IntegerWidth::W64),
+        _ => Value::F64(number.as_f64().unwrap_or(f64::NAN)),
+    };
+    let value = match document {
+        Json::Null => return,
+        Json::Bool(flag) => Value::Bool(*flag),
+        Json::Number(plain) => number(plain),
+        Json::String(text) => Value::String(text.clone()),
+        Json::Array(items) => {
+            let strings: Option<Vec<String>> =
+                items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            let integers: Option<Vec<i64>> = items.iter().map(Json::as_i64).collect();
+            let floats: Option<Vec<f64>> = items.iter().map(Json::as_f64).collect();
+            let flags: Option<Vec<bool>> = items.iter().map(Json::as_bool).collect();
+            match (strings, integers, floats, flags) {
+                (Some(list), ..) => Value::Strings(list),
+                (_, Some(list), ..) => Value::Signeds(list, IntegerWidth::W64),
+                (_, _, Some(list), _) => Value::F64s(list),
+                (.., Some(list)) => Value::Bools(list),
+                _ => return,
+            }
+        }
+        Json::Object(fields) => {
+            if depth < DEEPEST {
+                for (name, field) in fields {
+                    let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                    flatten(metadata, &key, field, depth + 1);
+                }
+            }
+            return;
+        }
+    };
+    metadata.insert(prefix, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_reads_like_a_header() {
+        let config = serde_json::json!({
+            "hidden_size": 64, "rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0},
+            "sliding_window": null, "eos_token_id": [1, 2], "tie_word_embeddings": true
+        });
+        let keys = Metadata::from_json(&config);
+        assert_eq!(keys.count("hidden_size").unwrap(), Some(64));
+        assert_eq!(keys.float("rope_theta").unwrap(), Some(1e6));
+        assert_eq!(keys.string("rope_scaling.type").unwrap(), Some("yarn"));
+        assert_eq!(keys.integers("eos_token_id").unwrap(), Some(vec![1, 2]));
+        assert_eq!(keys.count("sliding_window").unwrap(), None);
+        assert!(keys.count("rope_scaling.type").unwrap_err().to_string().contains("rope_scaling.type"));
+    }
+
+    #[test]
+    fn one_number_serves_every_layer_and_a_short_list_is_refused() {
+        let mut keys = Metadata::default();
+        keys.insert("a", Value::Unsigned(8, IntegerWidth::W32));
+        keys.insert("b", Value::Unsigneds(vec![1, 2], IntegerWidth::W32));
+        assert_eq!(keys.count_per_layer("a", 3).unwrap(), Some(vec![8, 8, 8]));
+        assert_eq!(keys.count_per_layer("b", 2).unwrap(), Some(vec![1, 2]));
+        assert!(keys.count_per_layer("b", 3).is_err());
     }
 }

@@ -1,0 +1,135 @@
+//! What every executor can do, whatever hardware it runs on: take a step's rows through the network.
+//!
+//! The scalar reference is an executor too; every other is judged against it.
+
+use crate::spec::ModelSpec;
+
+/// One cached sequence inside an executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(pub u32);
+
+/// Consecutive tokens of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// Which sequence they continue.
+    pub sequence: SequenceId,
+    /// Their ids; the first one's position is the sequence's length.
+    pub tokens: &'a [u32],
+    /// Which of them want logits.
+    pub logits: LogitRows,
+}
+
+/// Which rows of a slice want logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None: the slice only fills the cache.
+    None,
+    /// The last row.
+    Last,
+    /// Every row.
+    All,
+}
+
+/// One step's work: slices of any number of sequences, computed together.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Each sequence at most once.
+    pub slices: &'a [Slice<'a>],
+    /// Keep the residual stream after the embedding, every layer and the final norm.
+    pub hidden: bool,
+}
+
+impl Batch<'_> {
+    /// Rows in the step.
+    pub fn rows(&self) -> usize {
+        self.slices.iter().map(|slice| slice.tokens.len()).sum()
+    }
+
+    /// Indices of the rows that want logits, in order.
+    pub fn logit_rows(&self) -> Vec<usize> {
+        let mut rows = Vec::new();
+        let mut first = 0;
+        for slice in self.slices {
+            let end = first + slice.tokens.len();
+            match slice.logits {
+                LogitRows::None => {}
+                LogitRows::Last => rows.extend((first..end).last()),
+                LogitRows::All => rows.extend(first..end),
+            }
+            first = end;
+        }
+        rows
+    }
+}
+
+/// What a step gives back. Buffers are reused from step to step.
+#[derive(Clone, Debug, Default)]
+pub struct StepOutput {
+    /// `[rows that want logits, vocabulary]`.
+    pub logits: Vec<f32>,
+    /// When asked for: embedding, each layer, final norm; each `[rows, hidden]`.
+    pub hidden: Vec<Vec<f32>>,
+}
+
+/// Why an executor cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutorError {
+    /// The network has a block this executor does not compute.
+    #[error("the {executor} executor cannot run this network: {what}")]
+    Unsupported {
+        /// Which executor.
+        executor: &'static str,
+        /// What it lacks.
+        what: String,
+    },
+    /// The weights cannot be loaded.
+    #[error(transparent)]
+    Model(#[from] crate::Error),
+    /// A token id outside the vocabulary.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Rows of the embedding.
+        vocabulary: usize,
+    },
+    /// More positions than the sequence was opened for.
+    #[error("the sequence was opened for {context} tokens, and {wanted} do not fit")]
+    Context {
+        /// What it was opened for.
+        context: usize,
+        /// Length the step would give it.
+        wanted: usize,
+    },
+    /// A sequence that was never opened, was closed, or comes twice in one step.
+    #[error("sequence {0} is not open or comes twice in one step")]
+    Sequence(u32),
+}
+
+/// Computes a network.
+pub trait Executor {
+    /// The network it was loaded with.
+    fn spec(&self) -> &ModelSpec;
+
+    /// A new, empty sequence of at most `context` positions. Memory grows as positions are filled.
+    fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError>;
+
+    /// Drops a sequence and what it cached.
+    fn close(&mut self, sequence: SequenceId);
+
+    /// Positions filled.
+    fn length(&self, sequence: SequenceId) -> usize;
+
+    /// Forgets all positions from `length` on; does nothing when there are fewer.
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<(), ExecutorError>;
+
+    /// Takes every row through the network. On an error no sequence has changed its length.
+    fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError>;
+
+    /// Bytes of resident weights.
+    fn weight_bytes(&self) -> u64;
+
+    /// Bytes of cache now held.
+    fn kv_bytes(&self) -> u64;
+}

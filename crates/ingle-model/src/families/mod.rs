@@ -1,0 +1,103 @@
+//! From a file's metadata to a [`ModelSpec`]: one file per family, and nothing else here knows a family's name.
+
+mod bind;
+mod names;
+mod qwen;
+mod validate;
+
+use crate::error::{Error, Result};
+use crate::metadata::Metadata;
+use crate::source::{Source, SourceKind, TensorInfo};
+use crate::spec::{ModelSpec, Role};
+
+/// The two spellings a model's header comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// GGUF metadata keys and tensor names.
+    Gguf,
+    /// Hugging Face `config.json` keys and hub tensor names.
+    Hub,
+}
+
+/// What a family's description is made from.
+pub struct Header<'a> {
+    /// Which spelling.
+    pub dialect: Dialect,
+    /// GGUF metadata, or the flattened `config.json`.
+    pub keys: &'a Metadata,
+    /// Every tensor in the file.
+    pub tensors: &'a [TensorInfo],
+}
+
+/// A family of networks: the architectures it answers to and how it describes them.
+struct Family {
+    /// `general.architecture` values.
+    gguf: &'static [&'static str],
+    /// `architectures` values of `config.json`.
+    hub: &'static [&'static str],
+    /// Builds the description, tensors not yet bound.
+    describe: fn(&Header, architecture: &str) -> Result<ModelSpec>,
+    /// A tensor's name in the file.
+    name: fn(Dialect, Role, Option<usize>) -> String,
+}
+
+const FAMILIES: &[Family] = &[qwen::FAMILY];
+
+/// Describes the network in an opened model and binds its tensors.
+///
+/// Fails when the architecture is unknown, a key is missing or absurd, or a tensor the network needs is missing or
+/// of another shape.
+pub fn describe(source: &Source) -> Result<ModelSpec> {
+    let flattened;
+    let (dialect, keys) = match source.kind {
+        SourceKind::Gguf => (Dialect::Gguf, &source.metadata),
+        SourceKind::HuggingFace => {
+            flattened = Metadata::from_json(&source.config);
+            (Dialect::Hub, &flattened)
+        }
+    };
+    describe_header(&Header { dialect, keys, tensors: source.tensors() })
+}
+
+/// Describes the network of a header.
+pub fn describe_header(header: &Header) -> Result<ModelSpec> {
+    let architecture = architecture(header)?;
+    let family = FAMILIES
+        .iter()
+        .find(|family| match header.dialect {
+            Dialect::Gguf => family.gguf.contains(&architecture.as_str()),
+            Dialect::Hub => family.hub.contains(&architecture.as_str()),
+        })
+        .ok_or_else(|| Error::UnknownArchitecture {
+            architecture: architecture.clone(),
+            known: known(header.dialect).join(", "),
+        })?;
+    let mut spec = (family.describe)(header, &architecture)?;
+    validate::validate(&spec)?;
+    bind::bind(&mut spec, header, family.name)?;
+    Ok(spec)
+}
+
+/// The architectures that can be described, in the spelling of a dialect.
+pub fn known(dialect: Dialect) -> Vec<&'static str> {
+    let names = FAMILIES.iter().flat_map(|family| match dialect {
+        Dialect::Gguf => family.gguf,
+        Dialect::Hub => family.hub,
+    });
+    names.copied().collect()
+}
+
+fn architecture(header: &Header) -> Result<String> {
+    let keys = header.keys;
+    match header.dialect {
+        Dialect::Gguf => {
+            let key = "general.architecture";
+            Ok(keys.required(key, keys.string(key)?)?.to_owned())
+        }
+        Dialect::Hub => {
+            let key = "architectures";
+            let list = keys.required(key, keys.strings(key)?)?;
+            list.first().cloned().ok_or_else(|| Error::metadata(key, "is empty; it must name the network"))
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What a step costs: bytes read and operations done, counted from the same description the executors run.
+
+use super::{FeedForward, Mixer, ModelSpec, Role};
+
+/// The smallest thing that can be placed on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The token table.
+    Embedding,
+    /// A layer's mixer, its norms and its KV.
+    Mixer(usize),
+    /// A layer's dense feed-forward.
+    Dense(usize),
+    /// A layer's routed experts.
+    Experts(usize),
+    /// A layer's router and shared expert, which every token uses.
+    Shared(usize),
+    /// The final norm and the head.
+    Head,
+}
+
+/// One step's work: `tokens` rows go through together, of which `logits` reach the head; each row sees `context`
+/// earlier positions on average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Rows in the step.
+    pub tokens: u64,
+    /// Rows that want logits.
+    pub logits: u64,
+    /// Sequences the rows belong to; rows of one sequence share its KV.
+    pub sequences: u64,
+    /// Positions before each row.
+    pub context: u64,
+}
+
+impl Load {
+    /// One sequence, one token, as in plain decoding.
+    pub fn decode(context: u64) -> Load {
+        Load { tokens: 1, logits: 1, sequences: 1, context }
+    }
+}
+
+/// Bytes and operations of a part in one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Weight bytes read.
+    pub weight_bytes: f64,
+    /// Cached bytes read.
+    pub kv_bytes: f64,
+    /// Multiplications and additions, two per multiply-add.
+    pub operations: f64,
+}
+
+impl std::ops::Add for Cost {
+    type Output = Cost;
+    fn add(self, other: Cost) -> Cost {
+        Cost {
+            weight_bytes: self.weight_bytes + other.weight_bytes,
+            kv_bytes: self.kv_bytes + other.kv_bytes,
+            operations: self.operations + other.operations,
+        }
+    }
+}
+
+/// What a layer keeps of the positions it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvSpec {
+    /// What is kept, and how it grows.
+    pub kind: KvKind,
+    /// Values per position ([`KvKind::Recurrent`]: in all).
+    pub values: usize,
+}
+
+/// Kinds of cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvKind {
+    /// Keys and values of every position.
+    Full,
+    /// Keys and values of the last `n` positions.
+    Window(usize),
+    /// Latent rows of every position.
+    Latent,
+    /// Indexer keys of every position.
+    Indexer,
+    /// A state whose size does not depend on the context.
+    Recurrent,
+}
+
+/// Bytes per cached value, by kind of cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KvBytes {
+    /// Keys, values and latent rows.
+    pub values: f64,
+    /// Indexer keys.
+    pub indexer: f64,
+    /// Recurrent state.
+    pub state: f64,
+}
+
+impl KvBytes {
+    /// 16-bit caches with a 32-bit recurrent state.
+    pub const F16: KvBytes = KvBytes { values: 2.0, indexer: 2.0, state: 4.0 };
+}
+
+impl Mixer {
+    /// What this mixer caches.
+    pub fn kv(&self) -> Vec<KvSpec> {
+        match self {
+            Mixer::Attention(attention) => {
+                let kind = attention.window.map_or(KvKind::Full, KvKind::Window);
+                vec![KvSpec { kind, values: attention.kv_heads * (attention.key_dim + attention.value_dim) }]
+            }
+            Mixer::Latent(latent) => {
+                let mut kv =
+                    vec![KvSpec { kind: KvKind::Latent, values: latent.kv_rank + latent.rope_dim }];
+                let keys = latent.indexer.as_ref().map(|indexer| indexer.head_dim);
+                kv.extend(keys.map(|values| KvSpec { kind: KvKind::Indexer, values }));
+                kv
+            }
+            Mixer::DeltaNet(delta) => {
+                let values = delta.value_heads * delta.value_dim;
+                let mixed = 2 * delta.key_heads * delta.key_dim + values;
+                let state = values * delta.key_dim + mixed * (delta.convolution.saturating_sub(1));
+                vec![KvSpec { kind: KvKind::Recurrent, values: state }]
+            }
+        }
+    }
+
+    /// Multiply-adds of one row against `context` cached positions, the row itself included.
+    fn context_operations(&self, context: f64) -> f64 {
+        match self {
+            Mixer::Attention(attention) => {
+                let seen = attention.window.map_or(context, |window| context.min(window as f64));
+                seen * (attention.heads * (attention.key_dim + attention.value_dim)) as f64
+            }
+            Mixer::Latent(latent) => {
+                let per_position = latent.heads * (2 * latent.kv_rank + latent.rope_dim);
+                match &latent.indexer {
+                    Some(indexer) => {
+                        let seen = context.min(indexer.top_k as f64);
+                        seen * per_position as f64 + context * (indexer.heads * indexer.head_dim) as f64
+                    }
+                    None => context * per_position as f64,
+                }
+            }
+            Mixer::DeltaNet(delta) => {
+                (delta.value_heads * delta.value_dim * delta.key_dim * 3) as f64
+                    + ((2 * delta.key_heads * delta.key_dim + delta.value_heads * delta.value_dim)
+                        * delta.convolution) as f64
+            }
+        }
+    }
+
+    /// Cached bytes one row's attention reads at `context` positions.
+    fn context_bytes(&self, context: f64, bytes: KvBytes) -> f64 {
+        let top_k = match self {
+            Mixer::Latent(latent) => latent.indexer.as_ref().map(|indexer| indexer.top_k as f64),
+            _ => None,
+        };
+        let latent_seen = top_k.map_or(context, |top_k| context.min(top_k));
+        self.kv()
+            .iter()
+            .map(|kv| match kv.kind {
+                KvKind::Full => kv.values as f64 * context * bytes.values,
+                KvKind::Window(window) => kv.values as f64 * context.min(window as f64) * bytes.values,
+                KvKind::Latent => kv.values as f64 * latent_seen * bytes.values,
+                KvKind::Indexer => kv.values as f64 * context * bytes.indexer,
+                KvKind::Recurrent => kv.values as f64 * bytes.state,
+            })
+            .sum()
+    }
+}
+
+impl ModelSpec {
+    /// Every part, in the order a step walks them.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![Part::Embedding];
+        for (index, layer) in self.layers.iter().enumerate() {
+            parts.push(Part::Mixer(index));
+            match layer.feed_forward {
+                FeedForward::Dense(_) => parts.push(Part::Dense(index)),
+                FeedForward::Experts(_) => parts.extend([Part::Shared(index), Part::Experts(index)]),
+            }
+        }
+        parts.push(Part::Head);
+        parts
+    }
+
+    /// The part a tensor belongs to.
+    pub fn part_of(role: Role, layer: Option<usize>) -> Part {
+        use Role::*;
+        let Some(layer) = layer else {
+            return if role == Embedding { Part::Embedding } else { Part::Head };
+        };
+        match role {
+            Gate | Up | Down => Part::Dense(layer),
+            Router | RouterBias | SelectionBias | SharedGate | SharedUp | SharedDown | SharedRouter => {
+                Part::Shared(layer)
+            }
+            role if role.is_routed_expert() => Part::Experts(layer),
+            // the norms around a feed-forward are a few kilobytes; they travel with the layer's mixer
+            _ => Part::Mixer(layer),
+        }
+    }
+
+    /// Bytes and operations of one part in one step. Weight bytes come from the bound tensors' stored formats;
+    /// without a bound file every weight counts as 16 bits.
+    pub fn cost(&self, part: Part, load: &Load, kv: KvBytes) -> Cost {
+        let rows = load.tokens as f64;
+        let mut cost = Cost::default();
+        for (elements, bytes, role) in self.weights_of(part) {
+            let used = self.share_used(part, role, load);
+            cost.weight_bytes += bytes * used;
+            let rows_through = match part {
+                Part::Embedding => 0.0,
+                Part::Head => load.logits as f64,
+                Part::Experts(layer) => match &self.layers[layer].feed_forward {
+                    FeedForward::Experts(moe) => rows * moe.used as f64 / moe.experts as f64,
+                    FeedForward::Dense(_) => rows,
+                },
+                _ => rows,
+            };
+            cost.operations += 2.0 * elements * rows_through;
+        }
+        if let Part::Mixer(layer) = part {
+            let mixer = &self.layers[layer].mixer;
+            let context = load.context as f64;
+            cost.operations += 2.0 * rows * mixer.context_operations(context + 1.0);
+            cost.kv_bytes += load.sequences as f64 * mixer.context_bytes(context, kv);
+        }
+        cost
+    }
+
+    /// Bytes and operations of a whole step.
+    pub fn step_cost(&self, load: &Load, kv: KvBytes) -> Cost {
+        self.parts().into_iter().map(|part| self.cost(part, load, kv)).fold(Cost::default(), |a, b| a + b)
+    }
+
+    /// Cache bytes of one sequence at a context length.
+    pub fn kv_bytes(&self, context: u64, kv: KvBytes) -> f64 {
+        let context = context as f64;
+        self.layers
+            .iter()
+            .flat_map(|layer| layer.mixer.kv())
+            .map(|spec| match spec.kind {
+                KvKind::Full | KvKind::Latent => spec.values as f64 * context * kv.values,
+                KvKind::Window(window) => spec.values as f64 * context.min(window as f64) * kv.values,
+                KvKind::Indexer => spec.values as f64 * context * kv.indexer,
+                KvKind::Recurrent => spec.values as f64 * kv.state,
+            })
+            .sum()
+    }
+
+    /// Stored bytes of all tensors the network uses.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.stored.bytes as u64).sum()
+    }
+
+    /// `(elements, bytes, role)` of a part's tensors. A tied head reads the embedding.
+    fn weights_of(&self, part: Part) -> Vec<(f64, f64, Role)> {
+        let belongs = |role: Role, layer: Option<usize>| {
+            Self::part_of(role, layer) == part
+                || (part == Part::Head && self.head.tied && role == Role::Embedding)
+        };
+        if self.tensors.is_empty() {
+            let needs = self.needs().into_iter().filter(|need| belongs(need.role, need.layer));
+            return needs.map(|need| (need.elements() as f64, need.elements() as f64 * 2.0, need.role)).collect();
+        }
+        let bound = self.tensors.iter().filter(|tensor| belongs(tensor.role, tensor.layer));
+        bound
+            .map(|tensor| {
+                let elements: f64 = tensor.stored.shape.iter().map(|&size| size as f64).product();
+                (elements, tensor.stored.bytes as f64, tensor.role)
+            })
+            .collect()
+    }
+
+    /// Share of a tensor's bytes that a step reads: looked-up rows of the embedding, touched experts, else all.
+    fn share_used(&self, part: Part, role: Role, load: &Load) -> f64 {
+        match part {
+            Part::Embedding => (load.tokens as f64 / self.vocabulary as f64).min(1.0),
+            Part::Head if load.logits == 0 => 0.0,
+            Part::Experts(layer) if role.is_routed_expert() => match &self.layers[layer].feed_forward {
+                // expected share of distinct experts when each token picks `used` uniformly
+                FeedForward::Experts(moe) => {
+                    let missed = 1.0 - moe.used as f64 / moe.experts as f64;
+                    1.0 - missed.powf(load.tokens as f64)
+                }
+                FeedForward::Dense(_) => 1.0,
+            },
+            _ => 1.0,
+        }
+    }
+}

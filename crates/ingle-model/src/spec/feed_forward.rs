@@ -1,0 +1,102 @@
+//! Feed-forward blocks: dense, and mixture of experts with every gating rule in use.
+
+/// How a layer transforms each position.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedForward {
+    /// One gated network.
+    Dense(Dense),
+    /// A router that picks some of many.
+    Experts(MixtureOfExperts),
+}
+
+/// `down(activation(gate x, up x))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dense {
+    /// Inner width.
+    pub inner: usize,
+    /// How gate and up combine.
+    pub activation: Activation,
+}
+
+/// How the gate and up rows combine, element by element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `silu(gate) * up`.
+    Silu,
+    /// `gelu(gate) * up` with the tanh form of GELU.
+    GeluTanh,
+    /// gpt-oss: `g = min(g, limit)`, `u = clamp(u, -limit, limit)`, `g * sigmoid(alpha * g) * (u + 1)`.
+    ClampedSwiglu {
+        /// Slope inside the sigmoid.
+        alpha: f32,
+        /// Clamp.
+        limit: f32,
+    },
+}
+
+/// Routed experts, optionally beside a shared one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MixtureOfExperts {
+    /// Experts to choose from.
+    pub experts: usize,
+    /// Experts used per token.
+    pub used: usize,
+    /// Inner width of one expert.
+    pub inner: usize,
+    /// How gate and up combine.
+    pub activation: Activation,
+    /// How experts are chosen and weighted.
+    pub gating: Gating,
+    /// Experts' projections have biases.
+    pub expert_bias: bool,
+    /// A network every token uses.
+    pub shared: Option<SharedExpert>,
+}
+
+/// The router's rule. Selection uses `scores + selection bias`; weights are the unbiased scores of the selected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gating {
+    /// From router logits to scores.
+    pub scoring: Scoring,
+    /// The router's projection has a bias.
+    pub router_bias: bool,
+    /// A stored bias takes part in the selection only.
+    pub selection_bias: bool,
+    /// Selection in two stages, groups first.
+    pub groups: Option<ExpertGroups>,
+    /// Weights are divided by their sum.
+    pub normalise: bool,
+    /// Weights are multiplied by this last.
+    pub scale: f32,
+}
+
+/// From router logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    /// Softmax over all experts.
+    Softmax,
+    /// Sigmoid of each.
+    Sigmoid,
+    /// Raw logits select; softmax over the selected gives the weights.
+    SoftmaxOfSelected,
+    /// `sqrt(softplus(logit))`.
+    SqrtSoftplus,
+}
+
+/// Consecutive groups of experts; a group's score is the sum of its two best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertGroups {
+    /// Number of groups.
+    pub count: usize,
+    /// Groups that stay in the choice.
+    pub used: usize,
+}
+
+/// An expert every token uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedExpert {
+    /// Inner width.
+    pub inner: usize,
+    /// Its output is multiplied by `sigmoid(w . x)`.
+    pub gated: bool,
+}

@@ -1,0 +1,116 @@
+//! Mixers: the blocks that carry information between positions.
+
+use super::Norm;
+
+/// How a layer mixes positions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mixer {
+    /// Grouped-query attention and its variants.
+    Attention(Attention),
+    /// Multi-head latent attention (DeepSeek).
+    Latent(LatentAttention),
+    /// Gated delta net: linear attention with a recurrent state.
+    DeltaNet(GatedDeltaNet),
+}
+
+/// Grouped-query attention: query head `h` reads KV head `h / (heads / kv_heads)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a query and key head.
+    pub key_dim: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
+    /// Multiplies `q . k`.
+    pub scale: f32,
+    /// Rotary table, as an index into the spec's; `None` rotates nothing.
+    pub rope: Option<usize>,
+    /// Key at `p0` is seen from `p1` when `p1 - p0 < window`; `None` sees all before.
+    pub window: Option<usize>,
+    /// Norm of each query and key head before rotation, one weight shared by all heads.
+    pub qk_norm: Option<Norm>,
+    /// Query, key and value projections have a bias.
+    pub qkv_bias: bool,
+    /// The output projection has a bias.
+    pub output_bias: bool,
+    /// One extra logit per head joins the softmax's maximum and denominator; it carries no value.
+    pub sinks: bool,
+    /// `cap * tanh(scores / cap)` before the mask.
+    pub soft_cap: Option<f32>,
+    /// The query projection gives `[query | gate]` per head; the heads' output is multiplied by `sigmoid(gate)`.
+    pub output_gate: bool,
+}
+
+/// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values are expanded from one cached
+/// latent row of `kv_rank` values plus `rope_dim` rotated values shared by all heads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatentAttention {
+    /// Query heads.
+    pub heads: usize,
+    /// Rank of the query's low-rank projection; `None` projects directly.
+    pub query_rank: Option<usize>,
+    /// Width of the cached latent.
+    pub kv_rank: usize,
+    /// Unrotated width of a query or key head.
+    pub nope_dim: usize,
+    /// Rotated width of a query or key head.
+    pub rope_dim: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
+    /// Multiplies `q . k`, context extension included.
+    pub scale: f32,
+    /// Rotary table, as an index into the spec's.
+    pub rope: usize,
+    /// Norm of the two low-rank rows; its epsilon is not the layers'.
+    pub rank_norm: Norm,
+    /// Sparse attention's position selector (DeepSeek-V3.2).
+    pub indexer: Option<SparseIndexer>,
+}
+
+/// The lightning indexer: scores every cached position cheaply and keeps the best `top_k`.
+/// `score(t, s) = sum_h w_h(t) * relu(q_h(t) . k(s))`, one key row per position shared by all heads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparseIndexer {
+    /// Scoring heads.
+    pub heads: usize,
+    /// Width of a head, laid out `[rope | nope]`.
+    pub head_dim: usize,
+    /// Positions attended to; ties go to the lower position.
+    pub top_k: usize,
+    /// Rotary table (half-split pairing), as an index into the spec's.
+    pub rope: usize,
+    /// Norm of the key row: a layer norm with bias.
+    pub key_norm: Norm,
+}
+
+/// Gated delta net (Qwen3-Next): a causal depthwise convolution, then per value head a state `S [key_dim, value_dim]`
+/// with `S = decay * S + k (beta * (v - S^T k))^T` and output `S^T q`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatedDeltaNet {
+    /// Query and key heads.
+    pub key_heads: usize,
+    /// Width of a query and key head.
+    pub key_dim: usize,
+    /// Value heads, a multiple of `key_heads`.
+    pub value_heads: usize,
+    /// Width of a value head.
+    pub value_dim: usize,
+    /// Taps of the causal convolution.
+    pub convolution: usize,
+    /// Which key head a value head belongs to.
+    pub value_order: ValueHeadOrder,
+    /// Norm of each value head's output, before the gate.
+    pub output_norm: Norm,
+}
+
+/// Which key head serves value head `v`, with `r = value_heads / key_heads`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueHeadOrder {
+    /// Key head `v / r` (checkpoints).
+    Grouped,
+    /// Key head `v % key_heads` (GGUF conversions of Qwen3.5).
+    Interleaved,
+}

@@ -1,0 +1,156 @@
+//! A network, described completely and as data.
+//!
+//! A [`ModelSpec`] is built from a file's header alone, before any weight is read. Executors interpret it, the loader
+//! places what it lists, the planner counts from it, `ingle show` prints it. No executor knows a family's name.
+
+mod cost;
+mod feed_forward;
+mod mixer;
+mod rope;
+mod tensors;
+
+pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
+pub use feed_forward::{Activation, Dense, ExpertGroups, FeedForward, Gating, MixtureOfExperts, Scoring, SharedExpert};
+pub use mixer::{Attention, GatedDeltaNet, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder};
+pub use rope::{AxisLayout, AxisSections, Pairing, Rope, RopeScaling, Yarn};
+pub use tensors::{Need, Role, TensorSpec};
+
+/// A complete description of one network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// The architecture as the file spells it (`qwen3`, `Qwen3ForCausalLM`).
+    pub architecture: String,
+    /// The model's own name, where the file gives one.
+    pub name: Option<String>,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Rows of the embedding, which may exceed the tokenizer's vocabulary.
+    pub vocabulary: usize,
+    /// Context length the model was made for, in tokens.
+    pub context: usize,
+    /// Token rows are multiplied by this on entry.
+    pub embedding_scale: f32,
+    /// Rotary tables; mixers refer to them by index.
+    pub ropes: Vec<Rope>,
+    /// The layers, first to last.
+    pub layers: Vec<LayerSpec>,
+    /// Applied to the residual stream before the head.
+    pub final_norm: Norm,
+    /// How hidden rows become logits.
+    pub head: Head,
+    /// Trailing blocks that predict further tokens (MTP); not part of the plain forward pass.
+    pub next_token: Vec<LayerSpec>,
+    /// Where each tensor of the network lies; empty while no file is bound.
+    pub tensors: Vec<TensorSpec>,
+    /// Tensors of the file that this description does not use.
+    pub unused: Vec<String>,
+}
+
+/// One layer: `x += after(mixer(before(x)))`, then the same with the feed-forward.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerSpec {
+    /// Mixes information between positions.
+    pub mixer: Mixer,
+    /// Works on each position alone.
+    pub feed_forward: FeedForward,
+    /// Norms and where they sit.
+    pub norms: LayerNorms,
+}
+
+/// The norms around a layer's two blocks; an absent one is the identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LayerNorms {
+    /// On the mixer's input.
+    pub before_mixer: Option<Norm>,
+    /// On the mixer's output, before it joins the residual stream.
+    pub after_mixer: Option<Norm>,
+    /// On the feed-forward's input.
+    pub before_feed_forward: Option<Norm>,
+    /// On the feed-forward's output, before it joins the residual stream.
+    pub after_feed_forward: Option<Norm>,
+}
+
+impl LayerNorms {
+    /// The common arrangement: one norm before each block.
+    pub fn before(norm: Norm) -> LayerNorms {
+        LayerNorms { before_mixer: Some(norm), before_feed_forward: Some(norm), ..LayerNorms::default() }
+    }
+
+    /// Norms before and after each block.
+    pub fn around(norm: Norm) -> LayerNorms {
+        LayerNorms {
+            before_mixer: Some(norm),
+            after_mixer: Some(norm),
+            before_feed_forward: Some(norm),
+            after_feed_forward: Some(norm),
+        }
+    }
+}
+
+/// A normalisation with a stored weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// What is computed.
+    pub kind: NormKind,
+    /// Added to the mean square (or variance).
+    pub epsilon: f32,
+    /// Added to the stored weight before use: 1 where a file stores `w` and the network uses `1 + w`.
+    pub weight_offset: f32,
+}
+
+impl Norm {
+    /// Plain RMS norm.
+    pub fn rms(epsilon: f32) -> Norm {
+        Norm { kind: NormKind::Rms, epsilon, weight_offset: 0.0 }
+    }
+}
+
+/// Kinds of normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x * w / sqrt(mean(x^2) + epsilon)`.
+    Rms,
+    /// `(x - mean) * w / sqrt(variance + epsilon) + b`.
+    Layer,
+}
+
+/// From the normed hidden row to logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head {
+    /// The embedding matrix serves as the head.
+    pub tied: bool,
+    /// A bias is added to the logits.
+    pub bias: bool,
+    /// `cap * tanh(logits / cap)`.
+    pub soft_cap: Option<f32>,
+}
+
+impl ModelSpec {
+    /// Parameters of the network, MTP blocks not counted.
+    pub fn parameters(&self) -> u64 {
+        self.needs().iter().map(Need::elements).sum()
+    }
+
+    /// Parameters that one token's forward pass uses: of the routed experts only the chosen ones. A table that is
+    /// only looked into (an untied embedding) counts whole, as published "active" figures count it.
+    pub fn active_parameters(&self) -> u64 {
+        self.needs()
+            .iter()
+            .map(|need| {
+                let elements = need.elements();
+                let routed = need.role.is_routed_expert();
+                match need.layer.map(|layer| &self.layers[layer].feed_forward) {
+                    Some(FeedForward::Experts(moe)) if routed => {
+                        elements / moe.experts as u64 * moe.used as u64
+                    }
+                    _ => elements,
+                }
+            })
+            .sum()
+    }
+
+    /// The bound tensor of a role, if the network has one.
+    pub fn tensor(&self, role: Role, layer: Option<usize>) -> Option<&TensorSpec> {
+        self.tensors.iter().find(|tensor| tensor.role == role && tensor.layer == layer)
+    }
+}
