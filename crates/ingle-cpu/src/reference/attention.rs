@@ -1,0 +1,117 @@
+//! Grouped-query attention in plain arithmetic, with its cache.
+
+use super::{Reference, ops, unsupported};
+use ingle_model::executor::{ExecutorError, SequenceId};
+use ingle_model::spec::{Attention, Mixer, Role};
+use std::ops::Range;
+
+/// Keys and values of one layer, position by position: `[positions, kv_heads * dim]`.
+#[derive(Default)]
+pub(super) struct LayerCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl LayerCache {
+    pub(super) fn truncate(&mut self, positions: usize, mixer: &Mixer) {
+        if let Mixer::Attention(attention) = mixer {
+            self.keys.truncate(positions * attention.kv_heads * attention.key_dim);
+            self.values.truncate(positions * attention.kv_heads * attention.value_dim);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        ((self.keys.capacity() + self.values.capacity()) * size_of::<f32>()) as u64
+    }
+}
+
+impl Reference {
+    /// The mixer of a layer: normed rows in, its contribution to the residual stream out.
+    pub(super) fn attend(
+        &mut self,
+        x: &[f32],
+        layer: usize,
+        placed: &[(SequenceId, Range<usize>, usize)],
+    ) -> Result<Vec<f32>, ExecutorError> {
+        let mixer = self.spec.layers[layer].mixer.clone();
+        let Mixer::Attention(attention) = &mixer else { return Err(unsupported("another mixer than attention")) };
+        let at = Some(layer);
+        let bias = |role| attention.qkv_bias.then_some(role);
+        let mut queries = self.project(x, Role::Query, bias(Role::QueryBias), at)?;
+        let mut gates = Vec::new();
+        if attention.output_gate {
+            (queries, gates) = split_gates(&queries, attention.key_dim);
+        }
+        let keys = self.project(x, Role::Key, bias(Role::KeyBias), at)?;
+        let values = self.project(x, Role::Value, bias(Role::ValueBias), at)?;
+        let mut queries = self.normed(&queries, attention.qk_norm, Role::QueryNorm, at)?;
+        let mut keys = self.normed(&keys, attention.qk_norm, Role::KeyNorm, at)?;
+        let sinks = if attention.sinks { self.values(Role::Sinks, at)? } else { Vec::new() };
+
+        let (query_row, key_row) = (attention.heads * attention.key_dim, attention.kv_heads * attention.key_dim);
+        let (value_row, out_row) = (attention.kv_heads * attention.value_dim, attention.heads * attention.value_dim);
+        let mut out = vec![0.0; x.len() / self.spec.hidden * out_row];
+        for (id, rows, first) in placed {
+            for row in rows.clone() {
+                let position = first + row - rows.start;
+                if let Some(rope) = attention.rope {
+                    let heads = queries[row * query_row..][..query_row].chunks_exact_mut(attention.key_dim);
+                    heads.for_each(|head| self.rotations[rope].turn(head, position));
+                    let heads = keys[row * key_row..][..key_row].chunks_exact_mut(attention.key_dim);
+                    heads.for_each(|head| self.rotations[rope].turn(head, position));
+                }
+            }
+            let cache = &mut self.sequences.get_mut(*id)?.kv[layer];
+            cache.truncate(*first, &mixer); // a failed step may have left rows behind
+            cache.keys.extend_from_slice(&keys[rows.start * key_row..rows.end * key_row]);
+            cache.values.extend_from_slice(&values[rows.start * value_row..rows.end * value_row]);
+            for row in rows.clone() {
+                let position = first + row - rows.start;
+                for head in 0..attention.heads {
+                    let query = &queries[row * query_row + head * attention.key_dim..][..attention.key_dim];
+                    let out = &mut out[row * out_row + head * attention.value_dim..][..attention.value_dim];
+                    attend_head(attention, cache, query, head, position, sinks.get(head).copied(), out);
+                }
+            }
+        }
+        for (out, gate) in out.iter_mut().zip(&gates) {
+            *out *= ops::sigmoid(*gate);
+        }
+        self.project(&out, Role::Output, attention.output_bias.then_some(Role::OutputBias), at)
+    }
+}
+
+/// One query head at one position against everything it sees.
+fn attend_head(
+    attention: &Attention,
+    cache: &LayerCache,
+    query: &[f32],
+    head: usize,
+    position: usize,
+    sink: Option<f32>,
+    out: &mut [f32],
+) {
+    let kv_head = head / (attention.heads / attention.kv_heads);
+    let first = attention.window.map_or(0, |window| (position + 1).saturating_sub(window));
+    let mut scores: Vec<f32> = (first..=position)
+        .map(|seen| {
+            let at = (seen * attention.kv_heads + kv_head) * attention.key_dim;
+            let score = attention.scale * ops::dot(query, &cache.keys[at..][..attention.key_dim]);
+            attention.soft_cap.map_or(score, |cap| cap * (score / cap).tanh())
+        })
+        .collect();
+    ops::softmax(&mut scores, sink);
+    for (seen, weight) in (first..=position).zip(scores) {
+        let at = (seen * attention.kv_heads + kv_head) * attention.value_dim;
+        for (out, value) in out.iter_mut().zip(&cache.values[at..][..attention.value_dim]) {
+            *out += weight * value;
+        }
+    }
+}
+
+/// `[query | gate]` per head to all queries and all gates.
+fn split_gates(packed: &[f32], dim: usize) -> (Vec<f32>, Vec<f32>) {
+    let halves = packed.chunks_exact(2 * dim).map(|head| head.split_at(dim));
+    let (queries, gates): (Vec<&[f32]>, Vec<&[f32]>) = halves.unzip();
+    (queries.concat(), gates.concat())
+}

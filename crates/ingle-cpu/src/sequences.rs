@@ -1,0 +1,83 @@
+//! The sequences an executor holds, and the checks every step starts with.
+
+use ingle_model::executor::{Batch, ExecutorError, SequenceId};
+use std::ops::Range;
+
+/// Open sequences, each with its cache `Kv`. Closed places are reused.
+pub(crate) struct Sequences<Kv> {
+    places: Vec<Option<Sequence<Kv>>>,
+}
+
+/// One open sequence.
+pub(crate) struct Sequence<Kv> {
+    context: usize,
+    /// Positions filled.
+    pub(crate) length: usize,
+    /// What the layers cached of them.
+    pub(crate) kv: Kv,
+}
+
+impl<Kv> Default for Sequences<Kv> {
+    fn default() -> Self {
+        Sequences { places: Vec::new() }
+    }
+}
+
+impl<Kv> Sequences<Kv> {
+    pub(crate) fn open(&mut self, context: usize, kv: Kv) -> SequenceId {
+        let sequence = Some(Sequence { context, length: 0, kv });
+        let free = self.places.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        self.places[place] = sequence;
+        SequenceId(place as u32)
+    }
+
+    pub(crate) fn close(&mut self, id: SequenceId) {
+        if let Some(place) = self.places.get_mut(id.0 as usize) {
+            *place = None;
+        }
+    }
+
+    pub(crate) fn get(&self, id: SequenceId) -> Option<&Sequence<Kv>> {
+        self.places.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SequenceId) -> Result<&mut Sequence<Kv>, ExecutorError> {
+        self.places.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or(ExecutorError::Sequence(id.0))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sequence<Kv>> {
+        self.places.iter().flatten()
+    }
+
+    /// Refuses a batch with unknown tokens, closed or repeated sequences, or rows that do not fit. Gives each slice's
+    /// rows and the position of its first.
+    pub(crate) fn check(
+        &self,
+        batch: &Batch,
+        vocabulary: usize,
+    ) -> Result<Vec<(SequenceId, Range<usize>, usize)>, ExecutorError> {
+        let mut placed: Vec<(SequenceId, Range<usize>, usize)> = Vec::with_capacity(batch.slices.len());
+        let mut first = 0;
+        for slice in batch.slices {
+            let sequence = self.get(slice.sequence).ok_or(ExecutorError::Sequence(slice.sequence.0))?;
+            if placed.iter().any(|(earlier, ..)| *earlier == slice.sequence) {
+                return Err(ExecutorError::Sequence(slice.sequence.0));
+            }
+            let wanted = sequence.length + slice.tokens.len();
+            if wanted > sequence.context {
+                return Err(ExecutorError::Context { context: sequence.context, wanted });
+            }
+            if let Some(&token) = slice.tokens.iter().find(|&&token| token as usize >= vocabulary) {
+                return Err(ExecutorError::Token { token, vocabulary });
+            }
+            let rows = first..first + slice.tokens.len();
+            first = rows.end;
+            placed.push((slice.sequence, rows, sequence.length));
+        }
+        Ok(placed)
+    }
+}

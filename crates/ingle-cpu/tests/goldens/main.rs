@@ -1,0 +1,154 @@
+//! Executors against the reference library's outputs (`fixtures/<family>/golden.safetensors`).
+
+use ingle_cpu::Reference;
+use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
+use ingle_model::{Source, families};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Tensors of a golden file.
+struct Golden(Vec<u8>);
+
+impl Golden {
+    fn read(family: &str) -> Golden {
+        Golden(std::fs::read(fixture(family).join("golden.safetensors")).unwrap())
+    }
+
+    fn bytes(&self, key: &str) -> Vec<[u8; 4]> {
+        let file = safetensors::SafeTensors::deserialize(&self.0).unwrap();
+        let data = file.tensor(key).unwrap_or_else(|error| panic!("{key}: {error}")).data();
+        data.chunks_exact(4).map(|four| four.try_into().unwrap()).collect()
+    }
+
+    fn floats(&self, key: &str) -> Vec<f32> {
+        self.bytes(key).into_iter().map(f32::from_le_bytes).collect()
+    }
+
+    fn ids(&self, key: &str) -> Vec<u32> {
+        self.bytes(key).into_iter().map(u32::from_le_bytes).collect()
+    }
+}
+
+fn reference(model: &str) -> Reference {
+    let source = Arc::new(Source::open(&fixture(model)).unwrap());
+    let spec = families::describe(&source).unwrap();
+    assert_eq!(spec.unused, Vec::<String>::new());
+    Reference::load(spec, source).unwrap()
+}
+
+fn largest_difference(ours: &[f32], golden: &[f32]) -> f32 {
+    assert_eq!(ours.len(), golden.len());
+    ours.iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap() as u32
+}
+
+/// All logits of a prompt, then the greedy continuation with the cache.
+fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
+    let tokens = golden.ids(&format!("{prompt}.input_ids"));
+    let sequence = executor.open(tokens.len() + 64).unwrap();
+    let mut output = StepOutput::default();
+    let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
+    executor.step(&Batch { slices: &slices, hidden: true }, &mut output).unwrap();
+    let difference = largest_difference(&output.logits, &golden.floats(&format!("{prompt}.logits")));
+    println!("prompt {prompt}: largest logit difference {difference:e}");
+    assert!(difference < 1e-3);
+
+    if prompt == "b" {
+        check_hidden(&output, golden, executor.spec().hidden);
+    }
+    let vocabulary = executor.spec().vocabulary;
+    let mut next = argmax(&output.logits[output.logits.len() - vocabulary..]);
+    for (step, expected) in golden.ids(&format!("{prompt}.greedy_ids")).into_iter().enumerate() {
+        assert_eq!(next, expected, "greedy step {step} of prompt {prompt}");
+        let slices = [Slice { sequence, tokens: &[next], logits: LogitRows::Last }];
+        executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+        next = argmax(&output.logits);
+    }
+    executor.close(sequence);
+}
+
+fn check_hidden(output: &StepOutput, golden: &Golden, width: usize) {
+    let rows = golden.ids("b.rows");
+    let layers = output.hidden.len() - 2;
+    for (at, stage) in output.hidden.iter().enumerate() {
+        let key = match at {
+            0 => "b.embed".to_owned(),
+            at if at <= layers => format!("b.layer.{}", at - 1),
+            _ => "b.final_norm".to_owned(),
+        };
+        let ours: Vec<f32> =
+            rows.iter().flat_map(|&row| &stage[row as usize * width..][..width]).copied().collect();
+        let difference = largest_difference(&ours, &golden.floats(&key));
+        assert!(difference < 1e-3, "{key}: {difference}");
+    }
+}
+
+#[test]
+fn reference_equals_the_reference_library_on_checkpoints_and_their_gguf_conversions() {
+    for family in ["qwen2", "qwen3"] {
+        let golden = Golden::read(family);
+        for model in [family.to_owned(), format!("gguf/{family}.gguf")] {
+            println!("{model}");
+            let mut executor = reference(&model);
+            check_prompt(&mut executor, &golden, "a");
+            check_prompt(&mut executor, &golden, "b");
+        }
+    }
+}
+
+#[test]
+fn chunks_several_sequences_and_truncation_change_nothing() {
+    let golden = Golden::read("qwen3");
+    let tokens = golden.ids("b.input_ids");
+    let expected = golden.floats("b.logits");
+    let mut executor = reference("qwen3");
+    let vocabulary = executor.spec().vocabulary;
+    let mut output = StepOutput::default();
+    let (one, two) = (executor.open(64).unwrap(), executor.open(64).unwrap());
+
+    // both sequences in one step, in unequal chunks, after a false start that is taken back
+    let false_start =
+        [Slice { sequence: two, tokens: &[1, 2, 3, 4, 5], logits: LogitRows::None }];
+    executor.step(&Batch { slices: &false_start, hidden: false }, &mut output).unwrap();
+    assert!(output.logits.is_empty());
+    executor.truncate(two, 0).unwrap();
+    let chunks = [
+        Slice { sequence: one, tokens: &tokens[..31], logits: LogitRows::None },
+        Slice { sequence: two, tokens: &tokens[..7], logits: LogitRows::Last },
+    ];
+    executor.step(&Batch { slices: &chunks, hidden: false }, &mut output).unwrap();
+    assert!(largest_difference(&output.logits, &expected[6 * vocabulary..7 * vocabulary]) < 1e-3);
+    let chunks = [
+        Slice { sequence: two, tokens: &tokens[7..], logits: LogitRows::Last },
+        Slice { sequence: one, tokens: &tokens[31..], logits: LogitRows::All },
+    ];
+    executor.step(&Batch { slices: &chunks, hidden: false }, &mut output).unwrap();
+    assert!(largest_difference(&output.logits[..vocabulary], &expected[47 * vocabulary..]) < 1e-3);
+    assert!(largest_difference(&output.logits[vocabulary..], &expected[31 * vocabulary..]) < 1e-3);
+}
+
+#[test]
+fn a_refused_step_changes_nothing() {
+    let mut executor = reference("qwen3");
+    let sequence = executor.open(4).unwrap();
+    let mut output = StepOutput::default();
+    let mut step = |executor: &mut Reference, tokens: &[u32]| {
+        let slices = [Slice { sequence, tokens, logits: LogitRows::Last }];
+        executor.step(&Batch { slices: &slices, hidden: false }, &mut output)
+    };
+    step(&mut executor, &[1, 2]).unwrap();
+    let unknown = step(&mut executor, &[1, 288]).unwrap_err().to_string();
+    assert!(unknown.contains("288"), "{unknown}");
+    let long = step(&mut executor, &[1, 2, 3]).unwrap_err().to_string();
+    assert!(long.contains("opened for 4"), "{long}");
+    assert_eq!(executor.length(sequence), 2);
+    executor.close(sequence);
+    assert!(step(&mut executor, &[1]).is_err());
+}
