@@ -1,1 +1,3 @@
 //! Placeholder header, replaced as the crate fills.
+
+pub mod sampling;
