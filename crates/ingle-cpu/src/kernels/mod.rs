@@ -1,0 +1,117 @@
+//! The innermost loops, once per instruction set, and the table through which everything else calls them.
+//!
+//! [`scalar`] is the plain meaning of each kernel. The others are one text ([`blocks`], [`floats`], [`vectors`])
+//! written over the 16 lanes of [`lanes::Lanes`], compiled once for each instruction set that implements it.
+//! Tests hold every table against the scalar one and against arithmetic in `f64`.
+#![allow(unsafe_code)]
+
+//mod blocks;
+//mod floats;
+//mod lanes;
+pub mod layout;
+mod scalar;
+mod table;
+//mod vectors;
+
+pub use table::{Isa, Kernels};
+
+/// Rows of a weight matrix that one kernel call computes, one per lane.
+pub const GROUP: usize = 16;
+/// Most input rows of one kernel call.
+pub const BATCH: usize = 8;
+/// Results of one kernel call: for each input row, the products with the 16 weight rows.
+pub type Tile = [[f32; GROUP]; BATCH];
+
+/// Input rows as floats.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatRows<'a> {
+    /// Columns of each row.
+    pub columns: usize,
+    /// `[rows][columns]`
+    pub values: &'a [f32],
+}
+
+impl<'a> FloatRows<'a> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    /// The `count` rows from `first` on.
+    pub fn slice(&self, first: usize, count: usize) -> FloatRows<'a> {
+        let columns = self.columns;
+        FloatRows { columns, values: &self.values[first * columns..(first + count) * columns] }
+    }
+
+    /// Panics unless kernels may read the rows without looking further.
+    fn check(&self) {
+        assert!((1..=BATCH).contains(&self.rows()) && self.values.len() == self.rows() * self.columns);
+    }
+}
+
+/// Input rows as 8-bit integers with one scale per block, and the sums that offset formats need.
+///
+/// `BLOCK` is 256 for superblock formats (sums of 16, and of 32 in pairs) and 32 for the others (sums of 32, no pairs).
+#[derive(Clone, Copy, Debug)]
+pub struct Int8Rows<'a, const BLOCK: usize> {
+    /// Columns of each row, a multiple of `BLOCK`.
+    pub columns: usize,
+    /// `[rows][columns]`, within -127 to 127
+    pub values: &'a [i8],
+    /// `[rows][columns / BLOCK]`
+    pub scales: &'a [f32],
+    /// Sums of values: `[rows][columns / 16]` for blocks of 256, `[rows][columns / 32]` for blocks of 32.
+    pub sums: &'a [i32],
+    /// For blocks of 256, `[rows][columns / 64]`: sums of 32 values as two 16-bit numbers, of the sub-blocks
+    /// (0, 2), (1, 3), (4, 6) and (5, 7) of a block, the first in the low half.
+    pub pairs: &'a [i32],
+}
+
+impl<'a, const BLOCK: usize> Int8Rows<'a, BLOCK> {
+    const SUM: usize = if BLOCK == 256 { 16 } else { 32 };
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    /// The `count` rows from `first` on.
+    pub fn slice(&self, first: usize, count: usize) -> Int8Rows<'a, BLOCK> {
+        let (columns, last) = (self.columns, first + count);
+        let (scales, sums) = (columns / BLOCK, columns / Self::SUM);
+        let pairs = if BLOCK == 256 { columns / 64 } else { 0 };
+        Int8Rows {
+            columns,
+            values: &self.values[first * columns..last * columns],
+            scales: &self.scales[first * scales..last * scales],
+            sums: &self.sums[first * sums..last * sums],
+            pairs: &self.pairs[first * pairs..last * pairs],
+        }
+    }
+
+    /// Panics unless kernels may read the rows without looking further.
+    fn check(&self) {
+        let (rows, columns) = (self.rows(), self.columns);
+        assert!((1..=BATCH).contains(&rows) && columns % BLOCK == 0 && self.values.len() == rows * columns);
+        assert!(self.scales.len() == rows * columns / BLOCK && self.sums.len() == rows * columns / Self::SUM);
+        assert!(BLOCK != 256 || self.pairs.len() == rows * columns / 64);
+    }
+}
+
+/// Products of 16 packed float rows with the input rows.
+pub(crate) type FloatKernel = unsafe fn(&[u8], FloatRows<'_>, &mut Tile);
+/// Products of 16 packed rows of a superblock format with the input rows.
+pub(crate) type SuperblockKernel = unsafe fn(&[u8], Int8Rows<'_, 256>, &mut Tile);
+/// Products of 16 packed rows of a format in blocks of 32 with the input rows.
+pub(crate) type BlockKernel = unsafe fn(&[u8], Int8Rows<'_, 32>, &mut Tile);
+
+/// The kernel of a packed format, by the input it takes.
+///
+/// All read 16 interleaved rows (see [`layout`]) and fill the tile's first rows. Unsafe to call where the processor
+/// lacks the instruction set of the table they come from; they check lengths themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum GroupKernel {
+    Float(FloatKernel),
+    Superblock(SuperblockKernel),
+    Block(BlockKernel),
+}

@@ -1,0 +1,271 @@
+//! The table of kernels of one instruction set, and the safe functions over it.
+
+use half::f16;
+use ingle_model::Format;
+
+use super::{BlockKernel, FloatKernel, SuperblockKernel};
+use super::{FloatRows, GroupKernel, Int8Rows, Tile, scalar};
+
+/// An instruction set that kernels are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// What every processor has.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL, DQ, VBMI and VNNI.
+    Avx512,
+    /// 64-bit Arm.
+    Neon,
+}
+
+impl Isa {
+    /// All of them, best last.
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+
+    /// Its name, such as `"avx512"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
+        }
+    }
+
+    /// The instruction set of that name.
+    pub fn parse(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+}
+
+/// The kernels of one instruction set. A table is only handed out on processors that have the instruction set, which
+/// is what makes calling its functions sound.
+pub struct Kernels {
+    pub(super) isa: Isa,
+    pub(super) float: [FloatKernel; 3],
+    pub(super) superblock: [SuperblockKernel; 3],
+    pub(super) block: [BlockKernel; 5],
+    pub(super) quantise_256: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32], &mut [i32]),
+    pub(super) quantise_32: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
+    pub(super) square_sum: unsafe fn(&[f32]) -> f32,
+    pub(super) scaled_mul: unsafe fn(*const f32, &[f32], f32, *mut f32),
+    pub(super) silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    pub(super) add: unsafe fn(&mut [f32], &[f32]),
+    pub(super) scale: unsafe fn(&mut [f32], f32),
+    pub(super) dot: unsafe fn(&[f32], &[f32]) -> f32,
+    pub(super) dot_f16: unsafe fn(&[f16], &[f32]) -> f32,
+    pub(super) axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
+    pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
+    pub(super) max: unsafe fn(&[f32]) -> f32,
+    pub(super) exp_sum: unsafe fn(&mut [f32], f32) -> f32,
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels").field("isa", &self.isa).finish()
+    }
+}
+
+// In each method, SAFETY: the table exists only where its instruction set does (see `for_isa`), and the lengths that
+// the function relies on are asserted before, or by the function itself.
+impl Kernels {
+    /// The fastest that this processor can run.
+    pub fn best() -> &'static Kernels {
+        let mut best = scalar::table();
+        for isa in Isa::ALL {
+            best = Kernels::for_isa(isa).unwrap_or(best);
+        }
+        best
+    }
+
+    /// Those of an instruction set; `None` if this processor lacks it.
+    pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
+        match isa {
+            Isa::Scalar => Some(scalar::table()),
+            #[cfg(any())]
+            Isa::Avx2 => super::avx2::table(),
+            #[cfg(any())]
+            Isa::Avx512 => super::avx512::table(),
+            #[cfg(any())]
+            Isa::Neon => super::neon::table(),
+            #[allow(unreachable_patterns)] // which are left depends on the architecture
+            _ => None,
+        }
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The kernel of a packed format; `None` for formats that are not packed.
+    pub(crate) fn group(&self, format: Format) -> Option<GroupKernel> {
+        Some(match format {
+            Format::F32 => GroupKernel::Float(self.float[0]),
+            Format::F16 => GroupKernel::Float(self.float[1]),
+            Format::BF16 => GroupKernel::Float(self.float[2]),
+            Format::Q4_K => GroupKernel::Superblock(self.superblock[0]),
+            Format::Q5_K => GroupKernel::Superblock(self.superblock[1]),
+            Format::Q6_K => GroupKernel::Superblock(self.superblock[2]),
+            Format::Q8_0 => GroupKernel::Block(self.block[0]),
+            Format::Q4_0 => GroupKernel::Block(self.block[1]),
+            Format::Q5_0 => GroupKernel::Block(self.block[2]),
+            Format::IQ4_NL => GroupKernel::Block(self.block[3]),
+            Format::MXFP4 => GroupKernel::Block(self.block[4]),
+            _ => return None,
+        })
+    }
+
+    /// Rounds to 8-bit integers with one scale per 256 numbers: all slices as in [`Int8Rows`].
+    pub fn quantise_256(
+        &self,
+        x: &[f32],
+        values: &mut [i8],
+        scales: &mut [f32],
+        sums: &mut [i32],
+        pairs: &mut [i32],
+    ) {
+        let blocks = x.len() / 256;
+        assert!(x.len() == blocks * 256 && values.len() == x.len() && scales.len() == blocks);
+        assert!(sums.len() == blocks * 16 && pairs.len() == blocks * 4);
+        // SAFETY: see the head of the block.
+        unsafe { (self.quantise_256)(x, values, scales, sums, pairs) }
+    }
+
+    /// Rounds to 8-bit integers with one scale per 32 numbers: all slices as in [`Int8Rows`].
+    pub fn quantise_32(&self, x: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+        let blocks = x.len() / 32;
+        assert!(x.len() == blocks * 32 && values.len() == x.len());
+        assert!(scales.len() == blocks && sums.len() == blocks);
+        // SAFETY: see the head of the block.
+        unsafe { (self.quantise_32)(x, values, scales, sums) }
+    }
+
+    /// `out = x / sqrt(mean(x^2) + epsilon) * weight`. An empty slice stays empty.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        assert!(x.len() == weight.len() && x.len() == out.len());
+        let factor = self.rms_factor(x, epsilon);
+        // SAFETY: see the head of the block; all three have the weight's length.
+        unsafe { (self.scaled_mul)(x.as_ptr(), weight, factor, out.as_mut_ptr()) }
+    }
+
+    /// [`rms_norm`](Self::rms_norm) where the numbers are.
+    pub fn rms_norm_in_place(&self, x: &mut [f32], weight: &[f32], epsilon: f32) {
+        assert!(x.len() == weight.len());
+        let factor = self.rms_factor(x, epsilon);
+        // SAFETY: see the head of the block; each element is read before it is written.
+        unsafe { (self.scaled_mul)(x.as_ptr(), weight, factor, x.as_mut_ptr()) }
+    }
+
+    fn rms_factor(&self, x: &[f32], epsilon: f32) -> f32 {
+        // SAFETY: see the head of the block.
+        let square_sum = unsafe { (self.square_sum)(x) };
+        1.0 / (square_sum / x.len() as f32 + epsilon).sqrt()
+    }
+
+    /// `out = gate / (1 + exp(-gate)) * up`
+    pub fn silu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.silu_mul)(gate, up, out) }
+    }
+
+    /// `x += y`
+    pub fn add(&self, x: &mut [f32], y: &[f32]) {
+        assert!(x.len() == y.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.add)(x, y) }
+    }
+
+    /// `x *= factor`
+    pub fn scale(&self, x: &mut [f32], factor: f32) {
+        // SAFETY: see the head of the block.
+        unsafe { (self.scale)(x, factor) }
+    }
+
+    /// Sum of `x * y`.
+    pub fn dot(&self, x: &[f32], y: &[f32]) -> f32 {
+        assert!(x.len() == y.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.dot)(x, y) }
+    }
+
+    /// Sum of `x * y`.
+    pub fn dot_f16(&self, x: &[f16], y: &[f32]) -> f32 {
+        assert!(x.len() == y.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.dot_f16)(x, y) }
+    }
+
+    /// `y += factor * x`
+    pub fn axpy_f16(&self, factor: f32, x: &[f16], y: &mut [f32]) {
+        assert!(x.len() == y.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.axpy_f16)(factor, x, y) }
+    }
+
+    /// `out = x`, rounded to the nearest half-precision number.
+    pub fn to_f16(&self, x: &[f32], out: &mut [f16]) {
+        assert!(x.len() == out.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.to_f16)(x, out) }
+    }
+
+    /// The largest number; negative infinity of none.
+    pub fn max(&self, x: &[f32]) -> f32 {
+        // SAFETY: see the head of the block.
+        unsafe { (self.max)(x) }
+    }
+
+    /// `x = exp(x - shift)`, and the sum of the results. Results below the smallest normal number may be zero.
+    pub fn exp_sum(&self, x: &mut [f32], shift: f32) -> f32 {
+        // SAFETY: see the head of the block.
+        unsafe { (self.exp_sum)(x, shift) }
+    }
+
+    /// `x = exp(x) / sum(exp(x))`. Where all are negative infinity (nothing to attend to), all become zero.
+    pub fn softmax(&self, x: &mut [f32]) {
+        let largest = self.max(x);
+        let sum = self.exp_sum(x, if largest == f32::NEG_INFINITY { 0.0 } else { largest });
+        if sum != 0.0 {
+            self.scale(x, 1.0 / sum);
+        }
+    }
+
+    /// Runs a group kernel of this table on input rows as floats.
+    pub(crate) fn run_float(
+        &self,
+        kernel: FloatKernel,
+        weights: &[u8],
+        input: FloatRows<'_>,
+        tile: &mut Tile,
+    ) {
+        // SAFETY: see the head of the block; the kernel came from `group` of this table.
+        unsafe { kernel(weights, input, tile) }
+    }
+
+    /// Runs a group kernel of this table on input rows in superblocks.
+    pub(crate) fn run_superblock(
+        &self,
+        kernel: SuperblockKernel,
+        weights: &[u8],
+        input: Int8Rows<'_, 256>,
+        tile: &mut Tile,
+    ) {
+        // SAFETY: see the head of the block; the kernel came from `group` of this table.
+        unsafe { kernel(weights, input, tile) }
+    }
+
+    /// Runs a group kernel of this table on input rows in blocks of 32.
+    pub(crate) fn run_block(
+        &self,
+        kernel: BlockKernel,
+        weights: &[u8],
+        input: Int8Rows<'_, 32>,
+        tile: &mut Tile,
+    ) {
+        // SAFETY: see the head of the block; the kernel came from `group` of this table.
+        unsafe { kernel(weights, input, tile) }
+    }
+}
