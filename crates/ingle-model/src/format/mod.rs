@@ -8,9 +8,13 @@ mod float;
 mod iq;
 mod iq_grids;
 mod k;
+mod k_encode;
+mod k_fit;
 mod micro;
 mod simple;
 mod ternary;
+#[cfg(test)]
+mod tests;
 
 use crate::{Error, Result};
 
@@ -95,11 +99,11 @@ const FACTS: &[Facts] = &[
     facts(Format::Q5_0, "Q5_0", Some(6), 32, 22, true),
     facts(Format::Q5_1, "Q5_1", Some(7), 32, 24, true),
     facts(Format::Q8_0, "Q8_0", Some(8), 32, 34, true),
-    facts(Format::Q2_K, "Q2_K", Some(10), 256, 84, false),
-    facts(Format::Q3_K, "Q3_K", Some(11), 256, 110, false),
-    facts(Format::Q4_K, "Q4_K", Some(12), 256, 144, false),
-    facts(Format::Q5_K, "Q5_K", Some(13), 256, 176, false),
-    facts(Format::Q6_K, "Q6_K", Some(14), 256, 210, false),
+    facts(Format::Q2_K, "Q2_K", Some(10), 256, 84, true),
+    facts(Format::Q3_K, "Q3_K", Some(11), 256, 110, true),
+    facts(Format::Q4_K, "Q4_K", Some(12), 256, 144, true),
+    facts(Format::Q5_K, "Q5_K", Some(13), 256, 176, true),
+    facts(Format::Q6_K, "Q6_K", Some(14), 256, 210, true),
     facts(Format::IQ1_S, "IQ1_S", Some(19), 256, 50, false),
     facts(Format::IQ1_M, "IQ1_M", Some(29), 256, 56, false),
     facts(Format::IQ2_XXS, "IQ2_XXS", Some(16), 256, 66, false),
@@ -235,7 +239,9 @@ pub fn dequantise(format: Format, raw: &[u8], out: &mut [f32]) -> Result<()> {
 
 /// Stores `values` as whole blocks of `format` in `raw`.
 ///
-/// Values that are not finite are stored as the format can (plain floats) or as some number (block formats).
+/// The formats with a published quantiser get the bytes it would write; the K formats are searched for the least
+/// squared error. Plain floats keep values that are not finite; a block that has such a value, or one too large for
+/// its scale, comes out as numbers of no use, some perhaps not finite.
 ///
 /// # Errors
 /// [`Error::Format`] if `raw` is not exactly the bytes that `values` take, or if the format
@@ -252,6 +258,11 @@ pub fn quantise(format: Format, values: &[f32], raw: &mut [u8]) -> Result<()> {
         Format::Q5_0 => block::encode(values, raw, simple::encode_q5_0),
         Format::Q5_1 => block::encode(values, raw, simple::encode_q5_1),
         Format::Q8_0 => block::encode(values, raw, simple::encode_q8_0),
+        Format::Q2_K => block::encode(values, raw, k_encode::encode_q2_k),
+        Format::Q3_K => block::encode(values, raw, k_encode::encode_q3_k),
+        Format::Q4_K => block::encode(values, raw, k_encode::encode_q4_k),
+        Format::Q5_K => block::encode(values, raw, k_encode::encode_q5_k),
+        Format::Q6_K => block::encode(values, raw, k_encode::encode_q6_k),
         Format::TQ1_0 => block::encode(values, raw, ternary::encode_tq1_0),
         Format::TQ2_0 => block::encode(values, raw, ternary::encode_tq2_0),
         Format::MXFP4 => block::encode(values, raw, micro::encode_mxfp4),

@@ -18,7 +18,7 @@ pub(super) fn decode_tq1_0(block: &[u8; 54], out: &mut [f32; N]) {
     for (first, bytes, digits) in RUNS {
         for &power in &POWERS[..digits] {
             for (out, byte) in out[at..at + bytes].iter_mut().zip(&block[first..first + bytes]) {
-                let digit = u16::from(byte.wrapping_mul(power)) * 3 >> 8;
+                let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
                 *out = d * (f32::from(digit) - 1.0);
             }
             at += bytes;
