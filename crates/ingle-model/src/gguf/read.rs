@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::tensors::read_tensors;
 use super::types::ValueType;
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Header, MAGIC};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::metadata::{IntegerWidth, Metadata, Value};
 use crate::source::sniff;
 use std::path::Path;
@@ -83,13 +83,6 @@ fn read_metadata(cursor: &mut Cursor<'_>) -> Result<Metadata> {
         metadata.insert(key, value);
     }
     Ok(metadata)
-}
-
-/// A name from the file, shortened and without control characters, for a message.
-pub(super) fn printable(name: &str) -> String {
-    const MOST: usize = 80;
-    let shown: String = name.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if name.chars().nth(MOST).is_some() { shown + "…" } else { shown }
 }
 
 fn read_type(cursor: &mut Cursor<'_>, what: &str) -> Result<ValueType> {

@@ -2,9 +2,8 @@
 
 use super::MAX_DIMENSIONS;
 use super::cursor::Cursor;
-use super::read::printable;
 use super::types::unread_tensor_type;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::format::Format;
 use crate::source::TensorInfo;
 use std::collections::HashSet;

@@ -61,7 +61,7 @@ impl<W: Write> Writer<W> {
     /// Writes the header. `path` is only for messages. The alignment is the metadata's, or the default one.
     ///
     /// # Errors
-    /// [`Error::Tensor`], [`Error::Metadata`] or [`Error::Format`] for what no GGUF file can hold, [`Error::Io`]
+    /// [`Error::Tensor`], [`Error::Metadata`] or [`Error::Format`] for what no GGUF file can hold, [`Error::Write`]
     /// when writing fails.
     pub fn new(
         out: W,
@@ -101,7 +101,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// [`Error::Tensor`] when they are not as many as its shape and format say, [`Error::Format`] when all tensors
-    /// are written already, [`Error::Io`] when writing fails.
+    /// are written already, [`Error::Write`] when writing fails.
     pub fn tensor(&mut self, bytes: &[u8]) -> Result<()> {
         let Some((name, length)) = self.coming.pop() else {
             return Err(Error::Format { what: "more tensors were written than were announced".into() });
@@ -118,13 +118,13 @@ impl<W: Write> Writer<W> {
     /// Ends the file.
     ///
     /// # Errors
-    /// [`Error::Tensor`] when a tensor's bytes were not written, [`Error::Io`] when writing fails.
+    /// [`Error::Tensor`] when a tensor's bytes were not written, [`Error::Write`] when writing fails.
     pub fn finish(mut self) -> Result<W> {
         if let Some((name, _)) = self.coming.pop() {
             return Err(Error::tensor(name, "was announced in the header but never written"));
         }
         self.pad()?;
-        self.out.flush().map_err(|source| Error::io(&self.path, source))?;
+        self.out.flush().map_err(|source| write_failed(&self.path, source))?;
         Ok(self.out)
     }
 
@@ -139,8 +139,12 @@ impl<W: Write> Writer<W> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|source| Error::io(&self.path, source))
+        self.out.write_all(bytes).map_err(|source| write_failed(&self.path, source))
     }
+}
+
+fn write_failed(path: &Path, source: std::io::Error) -> Error {
+    Error::Write { path: path.into(), source }
 }
 
 /// Bytes from `length` to the next multiple of `alignment`, a power of two.
@@ -220,13 +224,13 @@ fn write_file<'a>(
     name.push(".partial");
     let partial = PathBuf::from(name);
     let write = |bytes: &mut dyn FnMut(usize) -> Result<Cow<'a, [u8]>>| {
-        let file = File::create(&partial).map_err(|source| Error::io(&partial, source))?;
+        let file = File::create(&partial).map_err(|source| write_failed(&partial, source))?;
         let mut writer = Writer::new(BufWriter::new(file), path, version, metadata, entries)?;
         for number in first..first + entries.len() {
             writer.tensor(&bytes(number)?)?;
         }
         writer.finish()?;
-        std::fs::rename(&partial, path).map_err(|source| Error::io(path, source))
+        std::fs::rename(&partial, path).map_err(|source| write_failed(path, source))
     };
     write(bytes).inspect_err(|_| {
         // The first error is the one to report; a left-over partial file is only untidy.

@@ -4,7 +4,7 @@
 use super::mmap::Bytes;
 use super::safetensors::{SafetensorsHeader, read_safetensors_header};
 use super::{Source, SourceFile, SourceKind, TensorInfo, sniff};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::gguf::split::SplitName;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -90,8 +90,7 @@ fn member(folder: &Path, name: &str) -> Result<PathBuf> {
             Ok(folder.join(name))
         }
         _ => {
-            let what =
-                format!("names the file `{}`, which is not directly in the folder", name.escape_debug());
+            let what = format!("names the file `{}`, which is not directly in the folder", printable(name));
             Err(unsupported(folder, what))
         }
     }
@@ -120,7 +119,7 @@ fn open_index(folder: &Path) -> Result<Source> {
     }
     for &file in shards.keys() {
         if !member(folder, file)?.exists() {
-            let what = format!("lacks {file}, which {INDEX} names; fetch it into this folder");
+            let what = format!("lacks {}, which {INDEX} names; fetch it into this folder", printable(file));
             return Err(unsupported(folder, what));
         }
     }
@@ -158,6 +157,7 @@ fn file_names(folder: &Path) -> Result<Vec<String>> {
     let io = |source| Error::io(folder, source);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
+        // A name that is not UTF-8 cannot be one that is looked for here.
         names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
@@ -175,7 +175,7 @@ fn only_gguf(folder: &Path) -> Result<Option<PathBuf>> {
         return Ok(Some(folder.join(first)));
     }
     let more = if names.len() > SHOWN { ", …" } else { "" };
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(SHOWN).map(|name| printable(name)).collect::<Vec<_>>().join(", ");
     Err(unsupported(folder, format!("holds {} GGUF files; say which one: {shown}{more}", names.len())))
 }
 
@@ -183,12 +183,13 @@ fn only_gguf(folder: &Path) -> Result<Option<PathBuf>> {
 fn no_weights(folder: &Path) -> Result<Error> {
     let names = file_names(folder)?;
     let ends = |end: &str| names.iter().find(|name| name.ends_with(end));
-    let what = if let Some(name) = ends(".safetensors") {
+    let what = if let Some(name) = ends(".safetensors").map(|name| printable(name)) {
         format!(
             "has neither {WEIGHTS} nor {INDEX}, but {name}; rename it to {WEIGHTS} if it is the whole model, or fetch \
              the index"
         )
-    } else if let Some(name) = ends(".bin").or_else(|| ends(".pth")).or_else(|| ends(".pt")) {
+    } else if let Some(name) = [".bin", ".pth", ".pt"].into_iter().find_map(ends).map(|name| printable(name))
+    {
         format!(
             "has its weights only as PyTorch pickles ({name}), which are programs and are not read here; fetch the \
              safetensors or a GGUF version of the model"

@@ -47,8 +47,8 @@ pub fn read_safetensors_header(path: &Path, bytes: &[u8]) -> Result<SafetensorsH
     let metadata: Metadata = serde_json::from_slice(json).map_err(|error| {
         damaged(LENGTH_BYTES + offset_in(json, &error), format!("the header is not valid: {error}"))
     })?;
-    // The crate has checked that the tensors follow each other without gaps and have the size their shape says. It
-    // has not compared the end with the file.
+    // The crate has checked that the tensors follow each other without gaps and have the size their shape says. The
+    // end is compared with the file here: the crate's function that does it can overflow on the way.
     if metadata.data_len() != data.len() {
         let what = format!(
             "the tensors take {} bytes and {} follow the header (an unfinished download?)",
