@@ -1,0 +1,3 @@
+//! Developer chores, each a module; the binary `xtask` runs them.
+
+pub mod ember_eval;
