@@ -1,1 +1,11 @@
-//! Placeholder header, replaced as the crate fills.
+//! Between people's text and a model's tokens: tokenizers, the streaming detokenizer, chat templates and the prompt
+//! made from a conversation.
+//!
+//! Everything read here comes with a model file and is untrusted: a tokenizer with holes, a template that never ends
+//! and a message that spells a control token are typed errors or harmless, never a panic.
+
+pub mod error;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
+pub use tokenizer::{Specials, TokenKind, Tokenizer};
