@@ -1,9 +1,16 @@
-//! Running a model on the processor: kernels, thread pool and executor.
+//! Networks on the processor: the scalar [`reference`] executor that defines what is right, and the [`production`]
+//! executor over packed weights, a kernel table chosen once for the machine, and one pool of threads.
 
+mod attention;
 pub mod buffer;
 pub mod cpu;
 pub mod kernels;
 pub mod matrix;
 pub mod pool;
+pub mod production;
+pub mod reference;
+mod sequences;
 
 pub use cpu::Cpu;
+pub use production::Production;
+pub use reference::Reference;

@@ -102,6 +102,12 @@ pub enum ExecutorError {
         /// Length the step would give it.
         wanted: usize,
     },
+    /// The system has no memory for weights or cache.
+    #[error("{what}")]
+    Memory {
+        /// For what, and how much.
+        what: String,
+    },
     /// A sequence that was never opened, was closed, or comes twice in one step.
     #[error("sequence {0} is not open or comes twice in one step")]
     Sequence(u32),

@@ -8,6 +8,7 @@ mod ops;
 
 use crate::sequences::Sequences;
 use attention::LayerCache;
+pub(crate) use ops::activate;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
 use ingle_model::format::dequantise;
 use ingle_model::spec::{FeedForward, Mixer, ModelSpec, Norm, Role, TensorSpec};

@@ -32,7 +32,7 @@ pub(super) fn rms_norm(x: &mut [f32], weight: &[f32], epsilon: f32) {
 }
 
 /// Gate and up combined.
-pub(super) fn activate(activation: Activation, gate: f32, up: f32) -> f32 {
+pub(crate) fn activate(activation: Activation, gate: f32, up: f32) -> f32 {
     match activation {
         Activation::Silu => gate * sigmoid(gate) * up,
         Activation::GeluTanh => {

@@ -1,6 +1,7 @@
 //! Executors against the reference library's outputs (`fixtures/<family>/golden.safetensors`).
 
-use ingle_cpu::Reference;
+use ingle_cpu::kernels::{Isa, Kernels};
+use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
 use ingle_model::{Source, families};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,20 @@ fn reference(model: &str) -> Reference {
     Reference::load(spec, source).unwrap()
 }
 
+fn production(model: &str, isa: Isa, threads: usize) -> Option<Production> {
+    let source = Arc::new(Source::open(&fixture(model)).unwrap());
+    let spec = families::describe(&source).unwrap();
+    let cpu = Cpu::with(threads, Kernels::for_isa(isa)?);
+    Some(Production::load(spec, source, cpu, &mut |_| {}).unwrap())
+}
+
+/// Squared error relative to the golden's squares.
+fn nmse(ours: &[f32], golden: &[f32]) -> f64 {
+    assert_eq!(ours.len(), golden.len());
+    let error: f64 = ours.iter().zip(golden).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    error / golden.iter().map(|&b| f64::from(b).powi(2)).sum::<f64>()
+}
+
 fn largest_difference(ours: &[f32], golden: &[f32]) -> f32 {
     assert_eq!(ours.len(), golden.len());
     ours.iter().zip(golden).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
@@ -61,7 +76,7 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
     assert!(difference < 1e-3);
 
     if prompt == "b" {
-        check_hidden(&output, golden, executor.spec().hidden);
+        check_hidden(&output, golden, executor.spec().hidden, 1e-3);
     }
     let vocabulary = executor.spec().vocabulary;
     let mut next = argmax(&output.logits[output.logits.len() - vocabulary..]);
@@ -74,7 +89,7 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
     executor.close(sequence);
 }
 
-fn check_hidden(output: &StepOutput, golden: &Golden, width: usize) {
+fn check_hidden(output: &StepOutput, golden: &Golden, width: usize, tolerance: f32) {
     let rows = golden.ids("b.rows");
     let layers = output.hidden.len() - 2;
     for (at, stage) in output.hidden.iter().enumerate() {
@@ -86,7 +101,7 @@ fn check_hidden(output: &StepOutput, golden: &Golden, width: usize) {
         let ours: Vec<f32> =
             rows.iter().flat_map(|&row| &stage[row as usize * width..][..width]).copied().collect();
         let difference = largest_difference(&ours, &golden.floats(&key));
-        assert!(difference < 1e-3, "{key}: {difference}");
+        assert!(difference < tolerance, "{key}: {difference}");
     }
 }
 
@@ -104,11 +119,44 @@ fn reference_equals_the_reference_library_on_checkpoints_and_their_gguf_conversi
 }
 
 #[test]
+fn production_stays_close_on_every_instruction_set() {
+    for isa in Isa::ALL {
+        for family in ["qwen2", "qwen3"] {
+            let golden = Golden::read(family);
+            for model in [family.to_owned(), format!("gguf/{family}.gguf")] {
+                let Some(mut executor) = production(&model, isa, 2) else { continue };
+                let tokens = golden.ids("b.input_ids");
+                let sequence = executor.open(tokens.len() + 64).unwrap();
+                let mut output = StepOutput::default();
+                let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
+                executor.step(&Batch { slices: &slices, hidden: true }, &mut output).unwrap();
+                check_hidden(&output, &golden, executor.spec().hidden, 0.05);
+                let vocabulary = executor.spec().vocabulary;
+                let prompt_error = nmse(&output.logits, &golden.floats("b.logits"));
+                let mut last = output.logits.split_off(output.logits.len() - vocabulary);
+                for expected in golden.ids("b.greedy_ids") {
+                    assert_eq!(argmax(&last), expected, "{isa:?} {model}");
+                    let slices = [Slice { sequence, tokens: &[expected], logits: LogitRows::Last }];
+                    executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+                    last.copy_from_slice(&output.logits);
+                }
+                println!("{isa:?} {model}: NMSE {prompt_error:e}");
+                assert!(prompt_error < 1e-5, "{isa:?} {model}: {prompt_error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn chunks_several_sequences_and_truncation_change_nothing() {
     let golden = Golden::read("qwen3");
     let tokens = golden.ids("b.input_ids");
     let expected = golden.floats("b.logits");
-    let mut executor = reference("qwen3");
+    check_chunks(&mut reference("qwen3"), &tokens, &expected, 1e-3);
+    check_chunks(&mut production("qwen3", Kernels::best().isa(), 2).unwrap(), &tokens, &expected, 0.05);
+}
+
+fn check_chunks(executor: &mut dyn Executor, tokens: &[u32], expected: &[f32], tolerance: f32) {
     let vocabulary = executor.spec().vocabulary;
     let mut output = StepOutput::default();
     let (one, two) = (executor.open(64).unwrap(), executor.open(64).unwrap());
@@ -124,14 +172,14 @@ fn chunks_several_sequences_and_truncation_change_nothing() {
         Slice { sequence: two, tokens: &tokens[..7], logits: LogitRows::Last },
     ];
     executor.step(&Batch { slices: &chunks, hidden: false }, &mut output).unwrap();
-    assert!(largest_difference(&output.logits, &expected[6 * vocabulary..7 * vocabulary]) < 1e-3);
+    assert!(largest_difference(&output.logits, &expected[6 * vocabulary..7 * vocabulary]) < tolerance);
     let chunks = [
         Slice { sequence: two, tokens: &tokens[7..], logits: LogitRows::Last },
         Slice { sequence: one, tokens: &tokens[31..], logits: LogitRows::All },
     ];
     executor.step(&Batch { slices: &chunks, hidden: false }, &mut output).unwrap();
-    assert!(largest_difference(&output.logits[..vocabulary], &expected[47 * vocabulary..]) < 1e-3);
-    assert!(largest_difference(&output.logits[vocabulary..], &expected[31 * vocabulary..]) < 1e-3);
+    assert!(largest_difference(&output.logits[..vocabulary], &expected[47 * vocabulary..]) < tolerance);
+    assert!(largest_difference(&output.logits[vocabulary..], &expected[31 * vocabulary..]) < tolerance);
 }
 
 #[test]

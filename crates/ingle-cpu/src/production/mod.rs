@@ -1,0 +1,189 @@
+//! The production executor: packed weights, integer dot products, 16-bit cache, every step in few parallel regions.
+
+mod layer;
+mod load;
+mod rotation;
+
+use crate::Cpu;
+use crate::attention::cache::LayerKv;
+use crate::matrix::{Matrix, Product, multiply};
+use crate::sequences::Sequences;
+use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
+use ingle_model::format::dequantise;
+use ingle_model::spec::{ModelSpec, TensorSpec};
+use ingle_model::{Error, Format, Source};
+use layer::{Layer, Scratch};
+pub use load::Progress;
+use rotation::Rotation;
+use std::sync::Arc;
+
+/// Runs a network as fast as the processor allows.
+pub struct Production {
+    spec: ModelSpec,
+    source: Arc<Source>,
+    cpu: Cpu,
+    embedding: TensorSpec,
+    layers: Vec<Layer>,
+    final_norm: Vec<f32>,
+    head: Matrix,
+    head_bias: Option<Vec<f32>>,
+    rotations: Vec<Rotation>,
+    sequences: Sequences<Vec<LayerKv>>,
+    scratch: Scratch,
+}
+
+impl Production {
+    /// Packs the weights of a network whose tensors are bound to `source`; pages of the file that were packed are
+    /// given back to the system. `progress` hears of bytes packed.
+    ///
+    /// # Errors
+    /// A network with a block this executor does not compute, a damaged tensor, or not enough memory.
+    pub fn load(
+        spec: ModelSpec,
+        source: Arc<Source>,
+        cpu: Cpu,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Production, ExecutorError> {
+        load::load(spec, source, cpu, progress)
+    }
+
+    /// The processor it runs on.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// Formats of weights without a kernel of their own: correct, but several times slower.
+    pub fn generic_formats(&self) -> Vec<Format> {
+        let mut formats = Vec::new();
+        let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.head]);
+        for matrix in matrices.filter(|matrix| matrix.is_generic()) {
+            if !formats.contains(&matrix.format()) {
+                formats.push(matrix.format());
+            }
+        }
+        formats
+    }
+
+    /// Rows of the embedding, read from the file: a step needs only a few.
+    fn embed(&self, batch: &Batch, x: &mut [f32]) -> Result<(), ExecutorError> {
+        let stored = &self.embedding.stored;
+        let bytes = self.source.bytes(stored);
+        let row_bytes = stored.bytes / stored.shape[0];
+        let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
+        for (row, &token) in x.chunks_exact_mut(self.spec.hidden).zip(tokens) {
+            let start = token as usize * row_bytes;
+            let stored_row = bytes.get(start..start + row_bytes);
+            let short = || Error::tensor(&stored.name, "is shorter than its shape says");
+            dequantise(stored.format, stored_row.ok_or_else(short)?, row)?;
+            if self.spec.embedding_scale != 1.0 {
+                self.cpu.kernels.scale(row, self.spec.embedding_scale);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits of the rows that want them, from normed rows.
+    fn logits(&mut self, batch: &Batch, output: &mut StepOutput) {
+        let hidden = self.spec.hidden;
+        let Scratch { normed, picked, activations, .. } = &mut self.scratch;
+        let rows = batch.logit_rows();
+        picked.clear();
+        for &row in &rows {
+            picked.extend_from_slice(&normed[row * hidden..][..hidden]);
+        }
+        output.logits.resize(rows.len() * self.spec.vocabulary, 0.0);
+        if rows.is_empty() {
+            return;
+        }
+        activations.prepare(&self.cpu, picked, rows.len(), hidden, self.head.needs());
+        multiply(&self.cpu, activations, &mut [Product::new(&self.head, &mut output.logits)]);
+        if let Some(bias) = &self.head_bias {
+            for logits in output.logits.chunks_exact_mut(bias.len()) {
+                self.cpu.kernels.add(logits, bias);
+            }
+        }
+        if let Some(cap) = self.spec.head.soft_cap {
+            output.logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+        }
+    }
+}
+
+impl Executor for Production {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError> {
+        let kv = self.layers.iter().map(|layer| LayerKv::new(layer.cache_shape())).collect();
+        Ok(self.sequences.open(context, kv))
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences.close(sequence);
+    }
+
+    fn length(&self, sequence: SequenceId) -> usize {
+        self.sequences.get(sequence).map_or(0, |sequence| sequence.length)
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<(), ExecutorError> {
+        let sequence = self.sequences.get_mut(sequence)?;
+        if length < sequence.length {
+            sequence.length = length;
+            sequence.kv.iter_mut().for_each(|kv| kv.shrink(length));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
+        let placed = self.sequences.check(batch, self.spec.vocabulary)?;
+        for (id, rows, first) in &placed {
+            for kv in &mut self.sequences.get_mut(*id)?.kv {
+                kv.grow(first + rows.len()).map_err(no_memory)?;
+            }
+        }
+        output.hidden.clear();
+        self.scratch.resize(batch.rows(), &self.spec);
+        let mut x = std::mem::take(&mut self.scratch.x);
+        let embedded = self.embed(batch, &mut x);
+        self.scratch.x = x;
+        embedded?;
+        for rotation in &mut self.rotations {
+            rotation.prepare(placed.iter().flat_map(|(_, rows, first)| *first..first + rows.len()));
+        }
+        if batch.hidden {
+            output.hidden.push(self.scratch.x.clone());
+        }
+        for index in 0..self.layers.len() {
+            let (layer, spec) = (&self.layers[index], &self.spec.layers[index]);
+            layer.attend(&self.cpu, index, spec, &placed, &self.rotations, &mut self.sequences, &mut self.scratch)?;
+            layer.transform(&self.cpu, spec, &mut self.scratch);
+            if batch.hidden {
+                output.hidden.push(self.scratch.x.clone());
+            }
+        }
+        let Scratch { x, normed, .. } = &mut self.scratch;
+        layer::norm_rows(&self.cpu, x, &self.final_norm, self.spec.final_norm.epsilon, normed);
+        if batch.hidden {
+            output.hidden.push(normed.clone());
+        }
+        self.logits(batch, output);
+        for (id, rows, first) in placed {
+            self.sequences.get_mut(id)?.length = first + rows.len();
+        }
+        Ok(())
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.head]);
+        matrices.map(|matrix| matrix.bytes() as u64).sum()
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerKv::bytes).sum()
+    }
+}
+
+fn no_memory(error: crate::buffer::OutOfMemory) -> ExecutorError {
+    ExecutorError::Memory { what: error.to_string() }
+}
