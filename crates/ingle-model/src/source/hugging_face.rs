@@ -20,7 +20,8 @@ const MAX_DOCUMENT_BYTES: u64 = 1 << 28;
 
 /// Opens the folder, or the one GGUF model in it.
 pub(super) fn open(folder: &Path) -> Result<Source> {
-    let has = |name: &str| folder.join(name).exists();
+    // A dangling link is there: opening it then says what is wrong.
+    let has = |name: &str| folder.join(name).symlink_metadata().is_ok();
     let weights = has(WEIGHTS) || has(INDEX);
     if !weights && let Some(gguf) = only_gguf(folder)? {
         return super::gguf::open(&gguf);

@@ -167,12 +167,28 @@ fn paths_that_are_no_model_are_refused_with_the_reason() {
         assert!(open_error(Path::new("/dev/zero")).contains("not a regular file"));
         use std::os::unix::fs::PermissionsExt;
         let closed = put(&folder, "closed.gguf", small().bytes());
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).expect("changed");
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).expect("changed");
         // The superuser reads it all the same.
         if std::fs::File::open(&closed).is_err() {
             assert!(open_error(&closed).contains("cannot read"));
         }
     }
+}
+
+/// As in the hub's own cache: links to blobs, of which one may not have been fetched.
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_a_dangling_one_is_named() {
+    let folder = folder("links");
+    let blobs = crate::raw::folder("links_blobs");
+    put(&blobs, "c0", "{}");
+    put(&blobs, "d1", safetensors(WEIGHTS, 8));
+    std::os::unix::fs::symlink(blobs.join("c0"), folder.join("config.json")).expect("linked");
+    std::os::unix::fs::symlink(blobs.join("d1"), folder.join("model.safetensors")).expect("linked");
+    assert_eq!(Source::open(&folder).expect("valid").tensors().len(), 1);
+    std::fs::remove_file(blobs.join("d1")).expect("removed");
+    let error = open_error(&folder);
+    assert!(error.contains("cannot read") && error.contains("model.safetensors"), "{error}");
 }
 
 #[cfg(unix)]
