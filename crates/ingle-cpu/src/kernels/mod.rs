@@ -1,17 +1,28 @@
 //! The innermost loops, once per instruction set, and the table through which everything else calls them.
 //!
-//! [`scalar`] is the plain meaning of each kernel. The others are one text ([`blocks`], [`floats`], [`vectors`])
+//! [`scalar`] is the plain meaning of each kernel. The others are one text ([`superblocks`], [`blocks`], [`floats`], [`vectors`])
 //! written over the 16 lanes of [`lanes::Lanes`], compiled once for each instruction set that implements it.
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 
-//mod blocks;
-//mod floats;
-//mod lanes;
+mod blocks;
+mod floats;
+mod lanes;
 pub mod layout;
 mod scalar;
+mod superblocks;
 mod table;
-//mod vectors;
+mod vectors;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
+#[cfg(test)]
+mod tests;
 
 pub use table::{Isa, Kernels};
 

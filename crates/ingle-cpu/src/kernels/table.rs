@@ -41,6 +41,7 @@ impl Isa {
 
 /// The kernels of one instruction set. A table is only handed out on processors that have the instruction set, which
 /// is what makes calling its functions sound.
+#[allow(clippy::type_complexity)] // the types are the signatures
 pub struct Kernels {
     pub(super) isa: Isa,
     pub(super) float: [FloatKernel; 3],
@@ -83,11 +84,11 @@ impl Kernels {
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
         match isa {
             Isa::Scalar => Some(scalar::table()),
-            #[cfg(any())]
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => super::avx2::table(),
-            #[cfg(any())]
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::table(),
-            #[cfg(any())]
+            #[cfg(target_arch = "aarch64")]
             Isa::Neon => super::neon::table(),
             #[allow(unreachable_patterns)] // which are left depends on the architecture
             _ => None,

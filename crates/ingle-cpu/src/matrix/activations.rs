@@ -104,8 +104,11 @@ impl Activations {
     /// a form have such columns.)
     pub fn prepare(&mut self, cpu: &Cpu, x: &[f32], rows: usize, columns: usize, needs: Needs) {
         assert!(x.len() == rows * columns, "{} activations are not {rows} x {columns}", x.len());
-        assert!(!needs.blocks_of_256 || columns % 256 == 0, "{columns} columns are not blocks of 256");
-        assert!(!needs.blocks_of_32 || columns % 32 == 0, "{columns} columns are not blocks of 32");
+        assert!(
+            !needs.blocks_of_256 || columns.is_multiple_of(256),
+            "{columns} columns are not blocks of 256"
+        );
+        assert!(!needs.blocks_of_32 || columns.is_multiple_of(32), "{columns} columns are not blocks of 32");
         (self.rows, self.columns, self.has) = (rows, columns, needs);
         if needs.floats {
             self.floats.resize(x.len(), 0.0);
@@ -123,7 +126,7 @@ impl Activations {
         let part = match x.len() {
             len if len < WORTH_SHARING => len,
             _ if rows >= 4 * cpu.pool.threads() => columns,
-            _ if columns % 256 == 0 => 4096,
+            _ if columns.is_multiple_of(256) => 4096,
             _ => columns,
         };
         let floats = Shares::new(&mut self.floats);

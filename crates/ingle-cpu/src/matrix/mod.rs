@@ -3,6 +3,8 @@
 mod activations;
 mod multiply;
 mod pack;
+#[cfg(test)]
+mod tests;
 
 pub use activations::{Activations, Needs};
 pub use multiply::{Product, multiply};

@@ -27,6 +27,9 @@ impl<'a> Product<'a> {
     }
 }
 
+/// Fills a tile: of the weights of a group and so many input rows from the given one on.
+type Run<'a> = &'a dyn Fn(&[u8], usize, usize, &mut Tile);
+
 thread_local! {
     /// A decoded row of a generic matrix.
     static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -76,7 +79,7 @@ pub fn multiply(cpu: &Cpu, input: &Activations, products: &mut [Product<'_>]) {
 fn multiply_groups(cpu: &Cpu, input: &Activations, product: &Product<'_>, groups: Range<usize>) {
     let matrix = product.matrix;
     let kernels = cpu.kernels;
-    let each = |input_row_bytes: usize, run: &dyn Fn(&[u8], usize, usize, &mut Tile)| {
+    let each = |input_row_bytes: usize, run: Run<'_>| {
         for_tiles(matrix, &product.out, input.rows(), input_row_bytes, groups.clone(), run);
     };
     match kernels.group(matrix.format) {
@@ -110,7 +113,7 @@ fn for_tiles(
     rows: usize,
     row_bytes: usize,
     groups: Range<usize>,
-    run: &dyn Fn(&[u8], usize, usize, &mut Tile),
+    run: Run<'_>,
 ) {
     let at_once = (INPUT_BYTES / row_bytes.max(1)).next_multiple_of(BATCH).max(BATCH);
     let mut tile: Tile = [[0.0; GROUP]; BATCH];

@@ -1,0 +1,206 @@
+//! Sixteen lanes of 32 bits: what the fast kernels are written over, and what an instruction set must offer.
+//!
+//! Every function is unsafe under one contract: the processor has the instruction set, pointers are good for the 64 (or
+//! as many as stated) bytes that they are read or written for, alignment does not matter. All are inlined into functions
+//! that are compiled for the instruction set.
+
+// One contract for all, stated above; a comment at each operation would say nothing more.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+/// One instruction set.
+pub(super) trait Lanes: Copy {
+    /// 16 integers of 32 bits, or 64 bytes.
+    type Ints: Copy;
+    /// 16 floats.
+    type Floats: Copy;
+
+    /// Most input rows whose sums stay in registers.
+    const ROWS: usize;
+    /// What [`dot_wide`](Self::dot_wide) adds to each weight: 128 where it takes the bytes as they are stored.
+    const WIDE_OFFSET: i32;
+
+    unsafe fn splat(value: i32) -> Self::Ints;
+    unsafe fn splat_bytes(value: u8) -> Self::Ints;
+    unsafe fn load(from: *const u8) -> Self::Ints;
+    /// 16 bytes, each extended with zeros to a lane.
+    unsafe fn load_bytes(from: *const u8) -> Self::Ints;
+    /// 16 integers within -128 to 127 as bytes. Others are cut off somehow.
+    unsafe fn store_bytes(to: *mut i8, v: Self::Ints);
+    unsafe fn and(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn or(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn mul(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The larger of signed lanes.
+    unsafe fn max(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Shifts of 16-bit halves (so that bits never reach another row).
+    unsafe fn shr16(v: Self::Ints, bits: i32) -> Self::Ints;
+    unsafe fn shl16(v: Self::Ints, bits: i32) -> Self::Ints;
+    /// Shifts of lanes.
+    unsafe fn shr(v: Self::Ints, bits: i32) -> Self::Ints;
+    unsafe fn shl(v: Self::Ints, bits: i32) -> Self::Ints;
+    /// Arithmetic shift: copies of the sign come in.
+    unsafe fn sar(v: Self::Ints, bits: i32) -> Self::Ints;
+    /// Sum of all lanes.
+    unsafe fn sum(v: Self::Ints) -> i32;
+    /// Largest of signed lanes.
+    unsafe fn largest(v: Self::Ints) -> i32;
+
+    /// `sum + weights . activations` in each lane, over its 4 bytes: weights from 0 to 127, activations signed.
+    unsafe fn dot(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints;
+    /// The same for weights stored with 128 added: `sum + (weights - 128 + WIDE_OFFSET) . activations`.
+    unsafe fn dot_wide(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints;
+    /// `sum + a . b` in each lane, over its two signed 16-bit numbers.
+    unsafe fn dot_pairs(sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// For each byte the entry of `table` (16 bytes) that its low nibble names.
+    unsafe fn look_up_low(table: Self::Ints, v: Self::Ints) -> Self::Ints;
+    /// For each byte the entry of `table` that its high nibble names.
+    unsafe fn look_up_high(table: Self::Ints, v: Self::Ints) -> Self::Ints;
+    /// The 16 bytes four times.
+    unsafe fn table(bytes: &[u8; 16]) -> Self::Ints;
+
+    unsafe fn to_floats(v: Self::Ints) -> Self::Floats;
+    /// To the nearest integers, halves to even. Not defined for what does not fit.
+    unsafe fn round(v: Self::Floats) -> Self::Ints;
+    /// The bits of the lanes, taken for floats.
+    unsafe fn from_bits(v: Self::Ints) -> Self::Floats;
+    unsafe fn to_bits(v: Self::Floats) -> Self::Ints;
+    unsafe fn splat_f(value: f32) -> Self::Floats;
+    unsafe fn load_f(from: *const f32) -> Self::Floats;
+    unsafe fn store_f(to: *mut f32, v: Self::Floats);
+    /// 16 half-precision numbers (32 bytes).
+    unsafe fn load_f16(from: *const u8) -> Self::Floats;
+    /// To 16 half-precision numbers (32 bytes), rounded to nearest, halves to even.
+    unsafe fn store_f16(to: *mut u8, v: Self::Floats);
+    /// 16 bfloat16 numbers (32 bytes).
+    unsafe fn load_bf16(from: *const u8) -> Self::Floats;
+    unsafe fn add_f(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn sub_f(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn mul_f(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn div_f(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// `c - a * b`, rounded once.
+    unsafe fn fnma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// The larger, `b` if it is not a number.
+    unsafe fn max_f(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The smaller, `b` if it is not a number.
+    unsafe fn min_f(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// Sum of all lanes.
+    unsafe fn sum_f(v: Self::Floats) -> f32;
+    /// Largest lane.
+    unsafe fn largest_f(v: Self::Floats) -> f32;
+
+    /// Asks for the cache line at any address, even a bad one.
+    unsafe fn prefetch(at: *const u8);
+}
+
+/// One function with the features of an instruction set around a text that is inlined into it.
+macro_rules! compile {
+    ($features:literal $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? = $text:expr) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name($($arg: $type),*) $(-> $result)? {
+            // SAFETY: the caller says that the features are there, and keeps the text's contract.
+            unsafe { $text($($arg),*) }
+        }
+    };
+}
+
+/// Defines `TABLE`: the [`Kernels`](super::Kernels) made of the common texts, compiled for an instruction set.
+macro_rules! kernel_table {
+    ($isa:expr, $lanes:ty, $features:literal) => {
+        static TABLE: $crate::kernels::Kernels = {
+            use half::f16;
+
+            use $crate::kernels::lanes::compile;
+            use $crate::kernels::{FloatRows, Int8Rows, Tile, blocks, floats, superblocks, vectors};
+
+            type L = $lanes;
+            compile!($features float_f32(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F32>);
+            compile!($features float_f16(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F16>);
+            compile!($features float_bf16(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::Bf16>);
+            compile!($features q4_k(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::with_minima::<L, false>);
+            compile!($features q5_k(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::with_minima::<L, true>);
+            compile!($features q6_k(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::q6_k::<L>);
+            compile!($features q8_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q8_0>);
+            compile!($features q4_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q4_0>);
+            compile!($features q5_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q5_0>);
+            compile!($features iq4_nl(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Iq4Nl>);
+            compile!($features mxfp4(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Mxfp4>);
+            compile!($features quantise_256(
+                x: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [i32], pairs: &mut [i32]
+            ) = vectors::quantise_256::<L>);
+            compile!($features quantise_32(
+                x: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [i32]
+            ) = vectors::quantise_32::<L>);
+            compile!($features square_sum(x: &[f32]) -> f32 = vectors::square_sum::<L>);
+            compile!($features scaled_mul(
+                x: *const f32, weight: &[f32], factor: f32, out: *mut f32
+            ) = vectors::scaled_mul::<L>);
+            compile!($features silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) = vectors::silu_mul::<L>);
+            compile!($features add(x: &mut [f32], y: &[f32]) = vectors::add::<L>);
+            compile!($features scale(x: &mut [f32], factor: f32) = vectors::scale::<L>);
+            compile!($features dot(x: &[f32], y: &[f32]) -> f32 = vectors::dot::<L>);
+            compile!($features dot_f16(x: &[f16], y: &[f32]) -> f32 = vectors::dot_f16::<L>);
+            compile!($features axpy_f16(factor: f32, x: &[f16], y: &mut [f32]) = vectors::axpy_f16::<L>);
+            compile!($features to_f16(x: &[f32], out: &mut [f16]) = vectors::to_f16::<L>);
+            compile!($features max(x: &[f32]) -> f32 = vectors::max::<L>);
+            compile!($features exp_sum(x: &mut [f32], shift: f32) -> f32 = vectors::exp_sum::<L>);
+
+            $crate::kernels::Kernels {
+                isa: $isa,
+                float: [float_f32, float_f16, float_bf16],
+                superblock: [q4_k, q5_k, q6_k],
+                block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4],
+                quantise_256,
+                quantise_32,
+                square_sum,
+                scaled_mul,
+                silu_mul,
+                add,
+                scale,
+                dot,
+                dot_f16,
+                axpy_f16,
+                to_f16,
+                max,
+                exp_sum,
+            }
+        };
+    };
+}
+pub(super) use {compile, kernel_table};
+
+/// Calls `$text::<L, .., M>` with `M` the number of input rows, in parts of at most `L::ROWS`.
+macro_rules! by_rows {
+    ($l:ty, $rows:expr, |$first:ident, $m:ident| $call:expr) => {{
+        let (rows, mut $first) = ($rows, 0);
+        while $first < rows {
+            let count = <$l as $crate::kernels::lanes::Lanes>::ROWS.min(rows - $first);
+            macro_rules! part {
+                ($count:literal) => {{
+                    const $m: usize = $count;
+                    $call
+                }};
+            }
+            match count {
+                1 => part!(1),
+                2 => part!(2),
+                3 => part!(3),
+                4 => part!(4),
+                5 if <$l>::ROWS > 4 => part!(5),
+                6 if <$l>::ROWS > 4 => part!(6),
+                7 if <$l>::ROWS > 4 => part!(7),
+                8 if <$l>::ROWS > 4 => part!(8),
+                _ => unreachable!("at most {} rows at once", <$l>::ROWS),
+            }
+            $first += count;
+        }
+    }};
+}
+pub(super) use by_rows;
+
+/// The dword at `index` of activations, in all lanes.
+#[inline(always)]
+pub(super) unsafe fn broadcast<L: Lanes>(from: *const i8, index: usize) -> L::Ints {
+    unsafe { L::splat(from.cast::<i32>().add(index).read_unaligned()) }
+}

@@ -1,0 +1,219 @@
+//! Products with Q4_K, Q5_K and Q6_K: integer sums over a whole superblock of 256, one multiplication by its scale.
+//!
+//! The sums fit 32 bits: at most 256 x 127 x 31 x 63 for Q5_K and 256 x 127 x 32 x 128 for Q6_K.
+
+// Contract of `lanes`; besides, each function asserts the lengths that its pointers rely on.
+#![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+use super::lanes::{Lanes, broadcast, by_rows};
+use super::layout::{
+    LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
+};
+use super::{Int8Rows, Tile};
+
+/// How far ahead of its use a line of weights is asked for: farther than the processor looks by itself, near enough to
+/// be still in the first-level cache. 6 to 8 KiB was best of 0 to 32.
+const AHEAD: usize = 7 * 1024;
+
+/// Asks for `lines` lines, `AHEAD` of `at`.
+#[inline(always)]
+unsafe fn prefetch<L: Lanes>(at: *const u8, lines: usize) {
+    for line in 0..lines {
+        L::prefetch(at.wrapping_add(AHEAD + line * LINE));
+    }
+}
+
+/// Q4_K, or with `FIFTH` bits Q5_K.
+#[inline(always)]
+pub(super) unsafe fn with_minima<L: Lanes, const FIFTH: bool>(
+    weights: &[u8],
+    input: Int8Rows<'_, 256>,
+    tile: &mut Tile,
+) {
+    input.check();
+    let bytes = if FIFTH { Q5_K_BYTES } else { Q4_K_BYTES };
+    assert!(weights.len() >= input.columns / SUPERBLOCK * bytes);
+    by_rows!(L, input.rows(), |first, M| with_minima_rows::<L, FIFTH, M>(
+        weights.as_ptr(),
+        &input,
+        first,
+        tile
+    ));
+}
+
+#[inline(always)]
+unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
+    weights: *const u8,
+    input: &Int8Rows<'_, 256>,
+    first: usize,
+    tile: &mut Tile,
+) {
+    let columns = input.columns;
+    let blocks = columns / SUPERBLOCK;
+    let vectors = if FIFTH { 5 } else { 4 };
+    let values = input.values.as_ptr().add(first * columns);
+    let scales = input.scales.as_ptr().add(first * blocks);
+    let pairs = input.pairs.as_ptr().add(first * blocks * 4);
+    let mut results = [L::splat_f(0.0); M];
+    for s in 0..blocks {
+        let block = weights.add(s * (NUMBERS + 8 * vectors * LINE));
+        prefetch::<L>(block, NUMBERS / LINE);
+        let (scale_lines, minima) = scales_and_minima::<L>(block.add(SCALE_LINES));
+        let mut dots = [L::splat(0); M];
+        for j in 0..8 {
+            let at = block.add(NUMBERS + j * vectors * LINE);
+            prefetch::<L>(at, vectors);
+            let numbers = if FIFTH { five_bits::<L>(at) } else { nibbles::<L>(at) };
+            let scale = byte_of::<L>(scale_lines[j / 4], j % 4);
+            for m in 0..M {
+                let values = values.add(m * columns + s * SUPERBLOCK + j * 32);
+                let sum = dot_32::<L>(L::splat(0), &numbers, values);
+                dots[m] = L::add(dots[m], L::mul(sum, scale));
+            }
+        }
+        let (d, dmin) = (L::load_f16(block), L::load_f16(block.add(32)));
+        for m in 0..M {
+            let mut offsets = L::splat(0);
+            for i in 0..4 {
+                let pair = L::splat(*pairs.add((m * blocks + s) * 4 + i));
+                offsets = L::dot_pairs(offsets, minima[i], pair);
+            }
+            let value = L::fnma(L::to_floats(offsets), dmin, L::mul_f(L::to_floats(dots[m]), d));
+            results[m] = L::fma(value, L::splat_f(*scales.add(m * blocks + s)), results[m]);
+        }
+    }
+    for m in 0..M {
+        L::store_f(tile[first + m].as_mut_ptr(), results[m]);
+    }
+}
+
+/// The scales as bytes (0 to 3 of each row, 4 to 7), and the minima as 16-bit pairs in the order of
+/// [`Int8Rows::pairs`].
+#[inline(always)]
+unsafe fn scales_and_minima<L: Lanes>(lines: *const u8) -> ([L::Ints; 2], [L::Ints; 4]) {
+    let (a, b, c) = (L::load(lines), L::load(lines.add(LINE)), L::load(lines.add(2 * LINE)));
+    let six_bits = L::splat_bytes(63);
+    let low = L::and(c, six_bits);
+    let from_a = L::and(L::shr16(a, 6), L::splat_bytes(3));
+    let from_b = L::and(L::shr16(b, 4), L::splat_bytes(12));
+    let from_c = L::and(L::shr16(c, 2), L::splat_bytes(48));
+    let high = L::or(from_a, L::or(from_b, from_c));
+    let even = L::splat(0x00ff_00ff);
+    let minima = [
+        L::and(low, even),
+        L::and(L::shr16(low, 8), even),
+        L::and(high, even),
+        L::and(L::shr16(high, 8), even),
+    ];
+    ([L::and(a, six_bits), L::and(b, six_bits)], minima)
+}
+
+/// Byte `index` of each lane.
+#[inline(always)]
+unsafe fn byte_of<L: Lanes>(v: L::Ints, index: usize) -> L::Ints {
+    L::and(L::shr(v, 8 * index as i32), L::splat(255))
+}
+
+/// Byte `index` of each lane, signed.
+#[inline(always)]
+unsafe fn signed_byte_of<L: Lanes>(v: L::Ints, index: usize) -> L::Ints {
+    L::sar(L::shl(v, 24 - 8 * index as i32), 24)
+}
+
+/// 32 columns of 4-bit numbers.
+#[inline(always)]
+pub(super) unsafe fn nibbles<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
+    let mut numbers = [L::splat(0); 8];
+    let low = L::splat_bytes(15);
+    for t in 0..4 {
+        let v = L::load(at.add(t * LINE));
+        numbers[2 * t] = L::and(v, low);
+        numbers[2 * t + 1] = L::and(L::shr16(v, 4), low);
+    }
+    numbers
+}
+
+/// 32 columns of 5-bit numbers: 4 nibble vectors and one of fifth bits.
+#[inline(always)]
+pub(super) unsafe fn five_bits<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
+    let mut numbers = nibbles::<L>(at);
+    let fifths = L::load(at.add(4 * LINE));
+    for t in 0..8 {
+        let moved = if t < 4 { L::shl16(fifths, 4 - t) } else { L::shr16(fifths, t - 4) };
+        let t = t as usize;
+        numbers[t] = L::or(numbers[t], L::and(moved, L::splat_bytes(16)));
+    }
+    numbers
+}
+
+/// `start +` the products of 32 columns of small numbers with 32 activations, in two chains.
+#[inline(always)]
+pub(super) unsafe fn dot_32<L: Lanes>(
+    start: L::Ints,
+    numbers: &[L::Ints; 8],
+    activations: *const i8,
+) -> L::Ints {
+    let (mut even, mut odd) = (start, L::splat(0));
+    for t in 0..4 {
+        even = L::dot(even, numbers[2 * t], broadcast::<L>(activations, 2 * t));
+        odd = L::dot(odd, numbers[2 * t + 1], broadcast::<L>(activations, 2 * t + 1));
+    }
+    L::add(even, odd)
+}
+
+/// Q6_K.
+#[inline(always)]
+pub(super) unsafe fn q6_k<L: Lanes>(weights: &[u8], input: Int8Rows<'_, 256>, tile: &mut Tile) {
+    input.check();
+    assert!(weights.len() >= input.columns / SUPERBLOCK * Q6_K_BYTES);
+    by_rows!(L, input.rows(), |first, M| q6_k_rows::<L, M>(weights.as_ptr(), &input, first, tile));
+}
+
+#[inline(always)]
+unsafe fn q6_k_rows<L: Lanes, const M: usize>(
+    weights: *const u8,
+    input: &Int8Rows<'_, 256>,
+    first: usize,
+    tile: &mut Tile,
+) {
+    let columns = input.columns;
+    let blocks = columns / SUPERBLOCK;
+    let values = input.values.as_ptr().add(first * columns);
+    let scales = input.scales.as_ptr().add(first * blocks);
+    let sums = input.sums.as_ptr().add(first * blocks * 16);
+    let (low, high) = (L::splat_bytes(15), L::splat_bytes(48));
+    let mut results = [L::splat_f(0.0); M];
+    for s in 0..blocks {
+        let block = weights.add(s * Q6_K_BYTES);
+        prefetch::<L>(block, Q6_K_NUMBERS / LINE);
+        let mut dots = [L::splat(0); M];
+        for j in 0..16 {
+            let at = block.add(Q6_K_NUMBERS + j * 3 * LINE);
+            prefetch::<L>(at, 3);
+            let (a, b, upper) = (L::load(at), L::load(at.add(LINE)), L::load(at.add(2 * LINE)));
+            let lower = [a, L::shr16(a, 4), b, L::shr16(b, 4)];
+            let upper = [L::shl16(upper, 4), L::shl16(upper, 2), upper, L::shr16(upper, 2)];
+            let mut numbers = [L::splat(0); 4];
+            for t in 0..4 {
+                numbers[t] = L::or(L::and(lower[t], low), L::and(upper[t], high));
+            }
+            let scale = signed_byte_of::<L>(L::load(block.add(Q6_K_SCALES + j / 4 * LINE)), j % 4);
+            for m in 0..M {
+                let values = values.add(m * columns + s * SUPERBLOCK + j * 16);
+                let mut sum = L::splat(-32 * *sums.add((m * blocks + s) * 16 + j));
+                for t in 0..4 {
+                    sum = L::dot(sum, numbers[t], broadcast::<L>(values, t));
+                }
+                dots[m] = L::add(dots[m], L::mul(sum, scale));
+            }
+        }
+        let d = L::load_f(block.cast());
+        for m in 0..M {
+            let value = L::mul_f(L::to_floats(dots[m]), d);
+            results[m] = L::fma(value, L::splat_f(*scales.add(m * blocks + s)), results[m]);
+        }
+    }
+    for m in 0..M {
+        L::store_f(tile[first + m].as_mut_ptr(), results[m]);
+    }
+}

@@ -1,0 +1,217 @@
+//! The vector kernels of every table against the scalar one and against `f64`.
+
+use half::f16;
+
+use super::{Isa, Kernels};
+
+fn tables() -> Vec<&'static Kernels> {
+    Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
+}
+
+/// Lengths around whole vectors, and none.
+const LENGTHS: [usize; 12] = [0, 1, 3, 15, 16, 17, 31, 64, 65, 128, 1000, 2816];
+
+/// Numbers from -`size` to `size`, without a pattern that a kernel could have.
+fn numbers(len: usize, size: f32, seed: u32) -> Vec<f32> {
+    let number = |i: usize| {
+        let mixed = (i as u32 + seed).wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503);
+        (mixed.wrapping_mul(747_796_405) >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..len).map(|i| size * number(i)).collect()
+}
+
+fn assert_close(got: f32, exact: f64, tolerance: f64, what: &str) {
+    assert!((f64::from(got) - exact).abs() <= tolerance, "{what}: {got} is not {exact} (+- {tolerance})");
+}
+
+#[test]
+fn the_best_table_is_one_the_processor_has() {
+    let best = Kernels::best();
+    assert!(std::ptr::eq(best, Kernels::for_isa(best.isa()).unwrap()));
+    for isa in Isa::ALL {
+        assert_eq!(Isa::parse(isa.name()), Some(isa));
+        assert!(Kernels::for_isa(isa).is_none_or(|kernels| kernels.isa() == isa));
+    }
+}
+
+#[test]
+fn rms_norm_divides_by_the_root_of_the_mean_square() {
+    for kernels in tables() {
+        for len in LENGTHS {
+            let (x, weight) = (numbers(len, 4.0, 1), numbers(len, 2.0, 2));
+            let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / len as f64;
+            let factor = 1.0 / (mean + 1e-6).sqrt();
+            let (mut out, mut in_place) = (vec![0.0; len], x.clone());
+            kernels.rms_norm(&x, &weight, 1e-6, &mut out);
+            kernels.rms_norm_in_place(&mut in_place, &weight, 1e-6);
+            assert_eq!(out, in_place);
+            for i in 0..len {
+                let exact = f64::from(x[i]) * factor * f64::from(weight[i]);
+                assert_close(out[i], exact, 1e-6 * exact.abs() + 1e-9, kernels.isa().name());
+            }
+        }
+    }
+}
+
+#[test]
+fn silu_is_exact_to_a_millionth() {
+    for kernels in tables() {
+        for (len, size) in LENGTHS.into_iter().zip([1.0, 8.0, 80.0].into_iter().cycle()) {
+            let (gate, up) = (numbers(len, size, 3), numbers(len, 2.0, 4));
+            let mut out = vec![0.0; len];
+            kernels.silu_mul(&gate, &up, &mut out);
+            for i in 0..len {
+                let g = f64::from(gate[i]);
+                let exact = g / (1.0 + (-g).exp()) * f64::from(up[i]);
+                assert_close(out[i], exact, 1e-6 * exact.abs() + 1e-37, kernels.isa().name());
+            }
+        }
+        let mut out = [0.0; 4];
+        kernels.silu_mul(&[f32::NAN, -200.0, 200.0, 0.0], &[1.0; 4], &mut out);
+        assert!(out[0].is_nan() && out[1].abs() < 1e-30 && out[2] == 200.0 && out[3] == 0.0, "{out:?}");
+    }
+}
+
+#[test]
+fn exp_sum_and_softmax_are_exact_to_a_millionth() {
+    for kernels in tables() {
+        for len in LENGTHS {
+            let x = numbers(len, 40.0, 5);
+            let mut powers = x.clone();
+            let sum = kernels.exp_sum(&mut powers, 1.5);
+            let exact: Vec<f64> = x.iter().map(|&x| f64::from(x - 1.5).exp()).collect();
+            for i in 0..len {
+                assert_close(powers[i], exact[i], 1e-6 * exact[i], kernels.isa().name());
+            }
+            let all: f64 = exact.iter().sum();
+            assert_close(sum, all, 2e-6 * all, kernels.isa().name());
+            let mut shares = x.clone();
+            kernels.softmax(&mut shares);
+            // The difference to the largest, up to 80, is rounded before the power is taken.
+            let exact: Vec<f64> = x.iter().map(|&x| f64::from(x).exp()).collect();
+            let all: f64 = exact.iter().sum();
+            for i in 0..len {
+                assert_close(shares[i], exact[i] / all, 1e-5 * exact[i] / all, kernels.isa().name());
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_of_masked_positions_is_zero() {
+    for kernels in tables() {
+        for len in [1, 15, 16, 40] {
+            let mut x = vec![f32::NEG_INFINITY; len];
+            kernels.softmax(&mut x);
+            assert!(x.iter().all(|&x| x == 0.0), "{}: {x:?}", kernels.isa().name());
+            x.fill(f32::NEG_INFINITY);
+            x[len / 2] = -3.0;
+            kernels.softmax(&mut x);
+            assert!(x.iter().enumerate().all(|(i, &x)| x == f32::from(u8::from(i == len / 2))), "{x:?}");
+        }
+    }
+}
+
+#[test]
+fn dot_products_are_as_exact_as_floats_allow() {
+    for kernels in tables() {
+        for len in LENGTHS {
+            let (x, y) = (numbers(len, 2.0, 6), numbers(len, 2.0, 7));
+            let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+            let norm: f64 = x.iter().zip(&y).map(|(x, y)| f64::from(x * y).powi(2)).sum::<f64>().sqrt();
+            let exact: f64 = x.iter().zip(&y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+            assert_close(kernels.dot(&x, &y), exact, 1e-6 * norm, kernels.isa().name());
+            let exact: f64 = halves.iter().zip(&y).map(|(x, &y)| x.to_f64() * f64::from(y)).sum();
+            assert_close(kernels.dot_f16(&halves, &y), exact, 1e-6 * norm, kernels.isa().name());
+        }
+    }
+}
+
+#[test]
+fn sums_and_multiples_are_exact() {
+    for kernels in tables() {
+        for len in LENGTHS {
+            let (x, y) = (numbers(len, 2.0, 8), numbers(len, 2.0, 9));
+            let mut sums = x.clone();
+            kernels.add(&mut sums, &y);
+            let mut multiples = x.clone();
+            kernels.scale(&mut multiples, 1.25);
+            let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+            let mut moved = y.clone();
+            kernels.axpy_f16(0.75, &halves, &mut moved);
+            for i in 0..len {
+                assert_eq!(sums[i], x[i] + y[i]);
+                assert_eq!(multiples[i], x[i] * 1.25);
+                let exact = 0.75 * halves[i].to_f64() + f64::from(y[i]);
+                assert_close(moved[i], exact, 3e-7, kernels.isa().name());
+            }
+            let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(kernels.max(&x), largest, "{}", kernels.isa().name());
+        }
+    }
+}
+
+/// Every half-precision number, and floats around every rounding, as the standard says.
+#[test]
+fn halves_are_read_and_rounded_exactly() {
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|x| !x.is_nan()).collect();
+    let floats: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
+    for kernels in tables() {
+        for (x, float) in halves.iter().zip(&floats).step_by(7) {
+            let got = kernels.dot_f16(&[*x], &[1.0]);
+            assert_eq!(got, *float, "{} {:#x}", kernels.isa().name(), x.to_bits());
+        }
+        let nudged: Vec<f32> = floats
+            .iter()
+            .flat_map(|&x| [x, x * 1.000_244_1, x * 1.000_488_3, x * 1.000_732_4])
+            .chain([65_519.9, 65_520.0, 1e9, -1e9, 1e-9, f32::INFINITY])
+            .collect();
+        let mut out = vec![f16::ZERO; nudged.len()];
+        kernels.to_f16(&nudged, &mut out);
+        for (x, out) in nudged.iter().zip(&out) {
+            assert_eq!(out.to_bits(), f16::from_f32(*x).to_bits(), "{} {x}", kernels.isa().name());
+        }
+    }
+}
+
+#[test]
+fn all_tables_round_activations_to_the_same_integers() {
+    let scalar = Kernels::for_isa(Isa::Scalar).unwrap();
+    let mut x = numbers(2048, 3.0, 10);
+    x[256..512].fill(0.0);
+    x[512..544].fill(1e-35);
+    x[600] = 1e30;
+    // Halves, which round to even.
+    for i in 0..256 {
+        x[1024 + i] = (i as f32 - 127.5).clamp(-127.0, 127.0);
+    }
+    for kernels in tables() {
+        let run = |kernels: &Kernels| {
+            let (mut values, mut scales) = (vec![0; 2048], vec![0.0; 8]);
+            let (mut sums, mut pairs) = (vec![0; 128], vec![0; 32]);
+            kernels.quantise_256(&x, &mut values, &mut scales, &mut sums, &mut pairs);
+            let (mut values_32, mut scales_32, mut sums_32) = (vec![0; 2048], vec![0.0; 64], vec![0; 64]);
+            kernels.quantise_32(&x, &mut values_32, &mut scales_32, &mut sums_32);
+            (values, scales, sums, pairs, values_32, scales_32, sums_32)
+        };
+        let got = run(kernels);
+        assert_eq!(got, run(scalar), "{}", kernels.isa().name());
+        let (values, scales, sums, pairs, values_32, scales_32, sums_32) = got;
+        for i in 0..2048 {
+            assert!(
+                (f32::from(values[i]) * scales[i / 256] - x[i]).abs() <= 0.5001 * scales[i / 256].max(1e-30)
+            );
+            assert!(
+                (f32::from(values_32[i]) * scales_32[i / 32] - x[i]).abs()
+                    <= 0.5001 * scales_32[i / 32].max(1e-30)
+            );
+        }
+        let sum = |values: &[i8]| values.iter().map(|&v| i32::from(v)).sum::<i32>();
+        assert!(sums.iter().zip(values.chunks(16)).all(|(&s, v)| s == sum(v)));
+        assert!(sums_32.iter().zip(values_32.chunks(32)).all(|(&s, v)| s == sum(v)));
+        for (pair, (low, high)) in pairs[..4].iter().zip([(0, 2), (1, 3), (4, 6), (5, 7)]) {
+            let of = |j: usize| sum(&values[32 * j..32 * j + 32]);
+            assert_eq!((i32::from(*pair as i16), pair >> 16), (of(low), of(high)));
+        }
+    }
+}
