@@ -72,7 +72,8 @@ pub fn read_safetensors_header(path: &Path, bytes: &[u8]) -> Result<SafetensorsH
             None => header.unread.push((name, format!("{:?}", info.dtype))),
         }
     }
-    header.tensors.sort_by(|a, b| (a.offset, &a.name).cmp(&(b.offset, &b.name)));
+    // A tensor without elements shares its place with the next one and comes before it.
+    header.tensors.sort_by(|a, b| (a.offset, a.bytes, &a.name).cmp(&(b.offset, b.bytes, &b.name)));
     header.unread.sort();
     Ok(header)
 }

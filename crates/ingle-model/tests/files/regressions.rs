@@ -23,3 +23,14 @@ fn safetensors_sizes_that_add_up_to_an_overflow() {
         read_safetensors_header(Path::new("sum.safetensors"), &bytes).expect_err("too large").to_string();
     assert!(error.contains("the tensors take 18446744073709551615 bytes"), "{error}");
 }
+
+/// Found by the `safetensors` fuzz target: a tensor without elements was listed after the tensor that begins at the
+/// same byte, as if the two overlapped.
+#[test]
+fn safetensors_without_elements_come_before_their_neighbour() {
+    let json = r#"{"w":{"dtype":"F16","shape":[2,0,3],"data_offsets":[0,0]},"v":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}"#;
+    let bytes = crate::raw::safetensors(json, 3);
+    let header = read_safetensors_header(Path::new("nothing.safetensors"), &bytes).expect("valid");
+    let names: Vec<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["w", "v"]);
+}
