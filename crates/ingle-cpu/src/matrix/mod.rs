@@ -112,6 +112,11 @@ impl Matrix {
         self.format
     }
 
+    /// The bytes it is kept as.
+    pub fn packed(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
     /// Resident bytes.
     pub fn bytes(&self) -> usize {
         self.buffer.bytes().len()
