@@ -6,4 +6,5 @@ mod raw;
 mod regressions;
 mod roundtrip;
 mod safetensors_damaged;
+mod seeds;
 mod splits;
