@@ -1,6 +1,8 @@
 //! Bandwidth of decode products beside the bandwidth of plain reading, sampled in turns.
 //!
-//! `cargo run --release -p ingle-cpu --example gemv -- [GB of weights] [input rows] [instruction set]`
+//! `cargo run --release -p ingle-cpu --example gemv -- [GB of weights] [input rows] [instruction set] [matrix rows]`
+//!
+//! A small number of GB and of rows shows what the kernels reach where memory is no limit.
 //!
 //! Other work on the machine moves the figures from second to second: each is the one that the fastest tenth of all
 //! matrices exceeded, and plain reading takes turns with the products.
@@ -12,7 +14,6 @@ use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::matrix::{Activations, Matrix, Product, multiply};
 use ingle_model::Format;
 
-const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
 const ROUNDS: usize = 7;
 
@@ -24,7 +25,8 @@ fn main() {
         let isa = Isa::parse(&name).expect("scalar, neon, avx2 or avx512");
         Kernels::for_isa(isa).expect("an instruction set of this processor")
     });
-    println!("{} kernels, {m} input rows, matrices of {ROWS} x {COLUMNS}", kernels.isa().name());
+    let rows: usize = arguments.next().map_or(4096, |s| s.parse().expect("a number of matrix rows"));
+    println!("{} kernels, {m} input rows, matrices of {rows} x {COLUMNS}", kernels.isa().name());
     println!(
         "{:>7} {:>7} {:>9} {:>9} {:>7} {:>9}",
         "format", "threads", "GB/s", "read GB/s", "share", "GMAC/s"
@@ -32,17 +34,17 @@ fn main() {
     for format in
         [Format::Q4_K, Format::Q6_K, Format::Q8_0, Format::BF16, Format::Q5_K, Format::Q4_0, Format::MXFP4]
     {
-        let raw = random_bytes(ROWS * format.row_bytes(COLUMNS).expect("whole blocks"));
+        let raw = random_bytes(rows * format.row_bytes(COLUMNS).expect("whole blocks"));
         let count = ((gigabytes * 1e9) as usize / raw.len()).max(1);
         let packer = Cpu::new(0);
         let matrices: Vec<Matrix> = (0..count)
-            .map(|_| Matrix::pack(format, ROWS, COLUMNS, &raw, &packer).expect("a matrix"))
+            .map(|_| Matrix::pack(format, rows, COLUMNS, &raw, &packer).expect("a matrix"))
             .collect();
         for threads in [1, 2] {
             let cpu = Cpu::with(threads, kernels);
             let x: Vec<f32> = (0..m * COLUMNS).map(|i| (i % 17) as f32 - 8.0).collect();
             let mut input = Activations::new();
-            let mut out = vec![0.0; m * ROWS];
+            let mut out = vec![0.0; m * rows];
             let (mut times, mut read_times) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 for matrix in &matrices {
@@ -64,7 +66,7 @@ fn main() {
                 rate(time),
                 rate(read_time),
                 100.0 * read_time / time,
-                (m * ROWS * COLUMNS) as f64 / time / 1e9
+                (m * rows * COLUMNS) as f64 / time / 1e9
             );
         }
     }

@@ -98,7 +98,7 @@ pub(super) struct Q4_0;
 
 impl Format for Q4_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q4_0;
-    const AHEAD: usize = 7 * 1024;
+    const AHEAD: usize = 6 * 1024;
 
     fn offset<L: Lanes>() -> i32 {
         8
@@ -119,7 +119,7 @@ pub(super) struct Q5_0;
 
 impl Format for Q5_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q5_0;
-    const AHEAD: usize = 7 * 1024;
+    const AHEAD: usize = 6 * 1024;
 
     fn offset<L: Lanes>() -> i32 {
         16
@@ -140,7 +140,7 @@ pub(super) struct Iq4Nl;
 
 impl Format for Iq4Nl {
     const LAYOUT: BlockLayout = BlockLayout::IQ4_NL;
-    const AHEAD: usize = 7 * 1024;
+    const AHEAD: usize = 6 * 1024;
 
     fn offset<L: Lanes>() -> i32 {
         L::WIDE_OFFSET
@@ -166,7 +166,7 @@ pub(super) struct Mxfp4;
 
 impl Format for Mxfp4 {
     const LAYOUT: BlockLayout = BlockLayout::MXFP4;
-    const AHEAD: usize = 7 * 1024;
+    const AHEAD: usize = 6 * 1024;
     /// The table holds doubled values.
     const FACTOR: f32 = 0.5;
 

@@ -6,7 +6,7 @@
 //!
 //! | format | per 16 rows |
 //! |---|---|
-//! | Q4_K, Q5_K | per 256 columns: 16 f16 scales, 16 f16 minimum scales, three vectors of 6-bit scales and minima (see [`SCALE_LINES`]), then per 32 columns 4 nibble vectors (Q5_K: and 1 vector of fifth bits) |
+//! | Q4_K, Q5_K | per 256 columns: 16 f16 scales, 16 f16 minimum scales, three vectors of 6-bit scales and minima (see `SCALE_LINES`), then per 32 columns 4 nibble vectors (Q5_K: and 1 vector of fifth bits) |
 //! | Q6_K | per 256 columns: 16 f32 scales, 4 vectors of i8 scales, then per 16 columns 2 nibble vectors and 1 of the upper 2 bits |
 //! | Q8_0, Q4_0, Q5_0, IQ4_NL | per 64 columns: 2 x 16 f16 scales, then per 32 columns 8 vectors of bytes (+128), or 4 nibble vectors (Q5_0: and 1 of fifth bits) |
 //! | MXFP4 | per 128 columns: 4 x 16 E8M0 scales, then per 32 columns 4 nibble vectors |

@@ -1,7 +1,7 @@
 //! The innermost loops, once per instruction set, and the table through which everything else calls them.
 //!
-//! [`scalar`] is the plain meaning of each kernel. The others are one text ([`superblocks`], [`blocks`], [`floats`], [`vectors`])
-//! written over the 16 lanes of [`lanes::Lanes`], compiled once for each instruction set that implements it.
+//! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, `vectors`)
+//! written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 

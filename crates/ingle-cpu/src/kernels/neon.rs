@@ -136,10 +136,10 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Ints {
         [
-            vreinterpretq_u32_u8(vld1q_u8(from.add(0 * 16))),
-            vreinterpretq_u32_u8(vld1q_u8(from.add(1 * 16))),
-            vreinterpretq_u32_u8(vld1q_u8(from.add(2 * 16))),
-            vreinterpretq_u32_u8(vld1q_u8(from.add(3 * 16))),
+            vreinterpretq_u32_u8(vld1q_u8(from)),
+            vreinterpretq_u32_u8(vld1q_u8(from.add(16))),
+            vreinterpretq_u32_u8(vld1q_u8(from.add(32))),
+            vreinterpretq_u32_u8(vld1q_u8(from.add(48))),
         ]
     }
     #[inline(always)]
@@ -304,12 +304,7 @@ impl Lanes for Neon {
     }
     #[inline(always)]
     unsafe fn load_f(from: *const f32) -> Self::Floats {
-        [
-            vld1q_f32(from.add(0 * 4)),
-            vld1q_f32(from.add(1 * 4)),
-            vld1q_f32(from.add(2 * 4)),
-            vld1q_f32(from.add(3 * 4)),
-        ]
+        [vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))]
     }
     #[inline(always)]
     unsafe fn store_f(to: *mut f32, v: Self::Floats) {
@@ -320,10 +315,10 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn load_f16(from: *const u8) -> Self::Floats {
         [
-            widen_f16(load_words(from.add(0 * 8))),
-            widen_f16(load_words(from.add(1 * 8))),
-            widen_f16(load_words(from.add(2 * 8))),
-            widen_f16(load_words(from.add(3 * 8))),
+            widen_f16(load_words(from)),
+            widen_f16(load_words(from.add(8))),
+            widen_f16(load_words(from.add(16))),
+            widen_f16(load_words(from.add(24))),
         ]
     }
     #[inline(always)]
@@ -337,10 +332,10 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn load_bf16(from: *const u8) -> Self::Floats {
         [
-            widen_bf16(load_words(from.add(0 * 8))),
-            widen_bf16(load_words(from.add(1 * 8))),
-            widen_bf16(load_words(from.add(2 * 8))),
-            widen_bf16(load_words(from.add(3 * 8))),
+            widen_bf16(load_words(from)),
+            widen_bf16(load_words(from.add(8))),
+            widen_bf16(load_words(from.add(16))),
+            widen_bf16(load_words(from.add(24))),
         ]
     }
     #[inline(always)]
