@@ -25,8 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn write(header: &Header, bytes: &[u8]) -> Vec<u8> {
     let entries: Vec<Entry> = header.tensors.iter().map(Entry::from).collect();
-    let mut writer = Writer::new(Vec::new(), Path::new("written.gguf"), header.version, &header.metadata, &entries)
-        .expect("what was read can be written");
+    let mut writer =
+        Writer::new(Vec::new(), Path::new("written.gguf"), header.version, &header.metadata, &entries)
+            .expect("what was read can be written");
     for tensor in &header.tensors {
         writer.tensor(&bytes[tensor.offset..][..tensor.bytes]).expect("bytes as described");
     }

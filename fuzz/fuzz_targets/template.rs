@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 
 /// The fuzzer's instrumentation makes a step many times as slow as it is.
-const LIMITS: Limits = Limits { fuel: 50_000, fuel_per_byte: 1, recursion: 200, source_bytes: 16 << 10, output_bytes: 1 << 20 };
+const LIMITS: Limits =
+    Limits { fuel: 50_000, fuel_per_byte: 1, recursion: 200, source_bytes: 16 << 10, output_bytes: 1 << 20 };
 const NOW: Moment = Moment { year: 2025, month: 8, day: 5, hour: 12, minute: 0, second: 0 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -24,7 +25,8 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn conversation() -> Map<String, Value> {
-    let call = json!({"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": [2.5, null]}}});
+    let call =
+        json!({"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": [2.5, null]}}});
     let value = json!({
         "messages": [
             {"role": "system", "content": "Be brief."},

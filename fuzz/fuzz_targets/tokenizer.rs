@@ -7,8 +7,13 @@ use ingle_text::{Specials, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 
-const TEXTS: [&str; 5] =
-    ["", "Hello, world!  It's 12345\n\n", " \u{a0}\t naïve café 日本語 👩‍👩‍👧 ｆ", "<|im_start|>user<s></s>[UNK]", "aaaaaaaaaaaaaaaaaaaaaaaa"];
+const TEXTS: [&str; 5] = [
+    "",
+    "Hello, world!  It's 12345\n\n",
+    " \u{a0}\t naïve café 日本語 👩‍👩‍👧 ｆ",
+    "<|im_start|>user<s></s>[UNK]",
+    "aaaaaaaaaaaaaaaaaaaaaaaa",
+];
 /// Characters of the input's end that are also encoded.
 const TAIL: usize = 200;
 const IDS_DECODED: u32 = 500;
