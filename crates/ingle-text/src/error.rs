@@ -133,11 +133,74 @@ pub enum Error {
         /// Number of tokens.
         size: usize,
     },
+
+    /// A chat template that is not Jinja.
+    #[error("the chat template does not compile: line {line}: {message}")]
+    TemplateSyntax {
+        /// Line in the template, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+
+    /// A chat template that refused the conversation through `raise_exception`.
+    #[error("the chat template refuses this conversation: {message}")]
+    TemplateRaised {
+        /// The template's own words.
+        message: String,
+    },
+
+    /// A chat template that failed while it ran.
+    #[error("the chat template failed in line {line}: {message}")]
+    TemplateFailed {
+        /// Line in the template, from 1.
+        line: usize,
+        /// What happened there.
+        message: String,
+    },
+
+    /// A chat template that wanted more than it may have.
+    #[error("the chat template was stopped: more than {limit} {what}")]
+    TemplateLimit {
+        /// What there is a limit of.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+
+    /// No thread to run a template on.
+    #[error("no thread could be started for the chat template: {0}; close something and try again")]
+    TemplateThread(#[source] std::io::Error),
+
+    /// A model without a chat template.
+    #[error("the model has no chat template{}; give one, or use the model with plain text", .name.as_ref().map(|name| format!(" called `{name}`")).unwrap_or_default())]
+    NoTemplate {
+        /// The variant asked for, when one was.
+        name: Option<String>,
+    },
+
+    /// A conversation in which no noncharacter is free to mark control tokens that people wrote.
+    #[error("the conversation uses all of U+FDD0 to U+FDEF, which no text should contain; remove them")]
+    NoSentinel,
+
+    /// A message that templates cannot be given.
+    #[error("message {index}: {reason}")]
+    BadMessage {
+        /// Position in the conversation, from 0.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
-/// `text` cut to a length that fits in a message.
+/// `text` cut to a length that fits in a line of a message.
 pub(crate) fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(60) {
+    excerpt_of(text, 60)
+}
+
+/// `text` cut to so many characters.
+pub(crate) fn excerpt_of(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_owned(),
     }

@@ -4,8 +4,16 @@
 //! Everything read here comes with a model file and is untrusted: a tokenizer with holes, a template that never ends
 //! and a message that spells a control token are typed errors or harmless, never a panic.
 
+pub mod detokenizer;
 pub mod error;
+pub mod message;
+pub mod prompt;
+pub mod template;
 pub mod tokenizer;
 
+pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
+pub use message::{Message, ToolCall};
+pub use prompt::render_prompt;
+pub use template::{ChatTemplate, Limits, Moment, TemplateSources};
 pub use tokenizer::{Specials, TokenKind, Tokenizer};

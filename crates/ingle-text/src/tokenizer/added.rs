@@ -41,14 +41,22 @@ pub(crate) struct Piece {
 pub(crate) struct Matcher {
     automaton: Option<AhoCorasick>,
     tokens: Vec<AddedToken>,
+    /// Bytes of the longest token.
+    longest: usize,
+    /// Bytes that begin tokens.
+    firsts: Vec<u8>,
 }
 
 impl Matcher {
     /// A matcher for `tokens`; those with empty texts are left out.
     pub(crate) fn new(tokens: impl IntoIterator<Item = AddedToken>) -> Result<Matcher> {
         let tokens: Vec<AddedToken> = tokens.into_iter().filter(|token| !token.text.is_empty()).collect();
+        let longest = tokens.iter().map(|token| token.text.len()).max().unwrap_or(0);
+        let mut firsts: Vec<u8> = tokens.iter().filter_map(|token| token.text.bytes().next()).collect();
+        firsts.sort_unstable();
+        firsts.dedup();
         if tokens.is_empty() {
-            return Ok(Matcher { automaton: None, tokens });
+            return Ok(Matcher { automaton: None, tokens, longest, firsts });
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -56,7 +64,7 @@ impl Matcher {
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(tokens.iter().map(|token| &token.text))
             .map_err(|error| Error::Component { message: error.to_string() })?;
-        Ok(Matcher { automaton: Some(automaton), tokens })
+        Ok(Matcher { automaton: Some(automaton), tokens, longest, firsts })
     }
 
     /// Cuts `text` at its tokens; the pieces cover all of it in order and none is empty.
@@ -87,6 +95,42 @@ impl Matcher {
             pieces.push(Piece { token: None, range: done..text.len() });
         }
         pieces
+    }
+
+    /// `text` with `sentinel` after the first character of every token in it, and of the beginning of one at its end;
+    /// `None` when there is nothing to break.
+    pub(crate) fn broken(&self, text: &str, sentinel: char) -> Option<String> {
+        let automaton = self.automaton.as_ref()?;
+        let mut out = String::new();
+        let mut done = 0;
+        let mut from = 0;
+        // From the second character of each find on, as tokens may overlap.
+        while let Some(found) = automaton.find(aho_corasick::Input::new(text).range(from..)) {
+            from = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8);
+            out.push_str(&text[done..from]);
+            out.push(sentinel);
+            done = from;
+        }
+        // Templates put texts together, with or without the white space at their ends.
+        let written = text.trim_end();
+        let mut start = written.floor_char_boundary(written.len().saturating_sub(self.longest));
+        while let Some(character) = written[start..].chars().next() {
+            let next = start + character.len_utf8();
+            if next > done
+                && self.firsts.binary_search(&written.as_bytes()[start]).is_ok()
+                && self.tokens.iter().any(|token| token.text.starts_with(&written[start..]))
+            {
+                out.push_str(&text[done..next]);
+                out.push(sentinel);
+                done = next;
+            }
+            start = next;
+        }
+        if done == 0 {
+            return None;
+        }
+        out.push_str(&text[done..]);
+        Some(out)
     }
 }
 
@@ -119,6 +163,20 @@ mod tests {
         token.takes_right = true;
         let expected = [(None, "a"), (Some(1), "  <m> "), (Some(1), "<m>\n"), (None, "b")];
         assert_eq!(cut(vec![token], "a  <m> <m>\nb"), expected.map(|(id, text)| (id, text.to_owned())));
+    }
+
+    #[test]
+    fn no_token_survives_breaking() {
+        let tokens = ["<a>", ">b", "<end>"].map(|text| AddedToken::plain(0, text));
+        let matcher = Matcher::new(tokens).unwrap();
+        let broken = |text: &str| matcher.broken(text, '#');
+        assert_eq!(broken("<a>b <a> x").as_deref(), Some("<#a>#b <#a> x"));
+        // The beginning of a token at the end may be completed by what follows.
+        assert_eq!(broken("x <en \n").as_deref(), Some("x <#en \n"));
+        assert_eq!(broken("<").as_deref(), Some("<#"));
+        for harmless in ["", "a<b", "<an> x", "< a >.", "é"] {
+            assert_eq!(broken(harmless), None, "{harmless}");
+        }
     }
 
     #[test]

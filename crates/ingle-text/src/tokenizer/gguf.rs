@@ -5,7 +5,7 @@ use ingle_model::Metadata;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::{ModelWrapper, NormalizerWrapper};
 
-use super::added::AddedToken;
+use super::added::{AddedToken, Matcher};
 use super::pipeline::{Added, AddedTokens, Pipeline, component};
 use super::sentencepiece::{SPACE, SentencePiece};
 use super::special::SpecialIds;
@@ -62,7 +62,12 @@ pub(crate) fn parts(metadata: &Metadata) -> Result<Parts> {
             Model::SentencePiece(SentencePiece::new(&vocabulary, scores, special.unknown, adds_space)?)
         }
     };
-    Ok(Parts { vocabulary, model, special, prefix, suffix, adds_bos, strips_space })
+    let control = vocabulary.iter().filter_map(|(id, text, kind)| match kind {
+        TokenKind::Control | TokenKind::Unknown => Some(AddedToken::plain(id, text)),
+        _ => None,
+    });
+    let control = Matcher::new(control)?;
+    Ok(Parts { vocabulary, model, special, control, prefix, suffix, adds_bos, strips_space })
 }
 
 fn vocabulary(metadata: &Metadata, spelling: &Spelling) -> Result<Vocabulary> {

@@ -12,7 +12,7 @@ use tokenizers::{
     PostProcessorWrapper, PreTokenizerWrapper, Token,
 };
 
-use super::added::AddedToken;
+use super::added::{AddedToken, Matcher};
 use super::pipeline::{Added, AddedTokens, Pipeline, component};
 use super::special::SpecialIds;
 use super::vocabulary::{MAX_TOKENS, Spelling, TokenKind, Vocabulary, byte_of_text};
@@ -64,11 +64,17 @@ pub(crate) fn parts(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Parts> {
         _ => {}
     }
     let adds_bos = special.bos.or(special.cls).is_some_and(|bos| prefix.contains(&bos));
+    let written = |added: &Added| {
+        let text = vocabulary.text(added.token.id).unwrap_or_default().to_owned();
+        AddedToken { text, ..added.token.clone() }
+    };
+    let control = Matcher::new(added.iter().filter(|added| added.control).map(written))?;
     let pipeline = Pipeline { added: AddedTokens::new(&added)?, normaliser, pre_tokeniser, model };
     Ok(Parts {
         vocabulary,
         model: Model::Pipeline(Box::new(pipeline)),
         special,
+        control,
         prefix,
         suffix,
         adds_bos,

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use ingle_model::Metadata;
 
-pub(crate) use added::{AddedToken, Matcher};
+pub(crate) use added::{Matcher, Piece};
+pub(crate) use json::parse as parse_json;
 use pipeline::Pipeline;
 use sentencepiece::SentencePiece;
 use special::SpecialIds;
@@ -45,6 +46,8 @@ pub(crate) struct Parts {
     vocabulary: Vocabulary,
     model: Model,
     special: SpecialIds,
+    /// Finds control tokens.
+    control: Matcher,
     /// Put before a whole text.
     prefix: Vec<u32>,
     /// Put after a whole text.
@@ -210,12 +213,16 @@ impl Tokenizer {
         Ok(bytes)
     }
 
-    /// Control tokens and their texts, in id order.
-    pub(crate) fn control_tokens(&self) -> impl Iterator<Item = (u32, &str)> {
-        let vocabulary = &self.parts.vocabulary;
-        vocabulary.iter().filter(|(_, text, _)| !text.is_empty()).filter_map(|(id, text, kind)| match kind {
-            TokenKind::Control | TokenKind::Unknown => Some((id, text)),
-            _ => None,
-        })
+    /// Finds this tokenizer's control tokens.
+    pub(crate) fn control(&self) -> &Matcher {
+        &self.parts.control
+    }
+
+    /// The token ids of `text`, cut beforehand: of its control tokens only those in `pieces` are parsed.
+    pub(crate) fn encode_cut(&self, text: &str, pieces: &[Piece]) -> Result<Vec<u32>> {
+        match &self.parts.model {
+            Model::Pipeline(pipeline) => pipeline.encode_cut(text, pieces),
+            Model::SentencePiece(model) => model.encode_cut(&self.parts.vocabulary, text, pieces),
+        }
     }
 }

@@ -11,7 +11,7 @@ use tokenizers::{
 };
 
 use super::Specials;
-use super::added::{AddedToken, Matcher};
+use super::added::{AddedToken, Matcher, Piece};
 use crate::error::{Error, Result, excerpt};
 
 /// Added tokens as the pipeline looks for them.
@@ -56,11 +56,21 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// The tokens of `text`, without those added around a whole text.
     pub(crate) fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
+        self.walk(PreTokenizedString::from(text), specials)
+    }
+
+    /// The tokens of `text`, cut beforehand: only the control tokens in `pieces` are parsed.
+    pub(crate) fn encode_cut(&self, text: &str, pieces: &[Piece]) -> Result<Vec<u32>> {
+        let mut parts = PreTokenizedString::from(text);
+        parts.split(|_, part| slice(part, pieces.to_vec())).map_err(component)?;
+        self.walk(parts, Specials::AsText)
+    }
+
+    fn walk(&self, mut pieces: PreTokenizedString, specials: Specials) -> Result<Vec<u32>> {
         let which = match specials {
             Specials::Parse => 0,
             Specials::AsText => 1,
         };
-        let mut pieces = PreTokenizedString::from(text);
         pieces.split(|_, part| cut(&self.added.raw[which], part)).map_err(component)?;
         pieces
             .split(|_, mut part| {
@@ -89,11 +99,14 @@ impl Pipeline {
     }
 }
 
-fn cut(
-    matcher: &Matcher,
-    part: NormalizedString,
-) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
+type Parts = Vec<(NormalizedString, Option<Vec<Token>>)>;
+
+fn cut(matcher: &Matcher, part: NormalizedString) -> tokenizers::Result<Parts> {
     let pieces = matcher.cut(part.get());
+    slice(part, pieces)
+}
+
+fn slice(part: NormalizedString, pieces: Vec<Piece>) -> tokenizers::Result<Parts> {
     if let [piece] = pieces.as_slice()
         && piece.token.is_none()
     {

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
 
 use super::Specials;
-use super::added::{AddedToken, Matcher};
+use super::added::{AddedToken, Matcher, Piece};
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result, excerpt};
 
@@ -114,15 +114,30 @@ impl SentencePiece {
     /// The tokens of `text`, without those added around a whole text. A space is put before the text, and before
     /// what follows a control token, when the model was trained that way.
     pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, specials: Specials) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
-        if specials == Specials::AsText {
-            self.encode_text(vocabulary, text, &mut ids)?;
-            return Ok(ids);
+        match specials {
+            Specials::AsText => {
+                let mut ids = Vec::new();
+                self.encode_text(vocabulary, text, &mut ids)?;
+                Ok(ids)
+            }
+            Specials::Parse => self.encode_cut(vocabulary, text, &self.control.cut(text)),
         }
-        for piece in self.control.cut(text) {
+    }
+
+    /// The tokens of `text`, cut beforehand: only the control tokens in `pieces` are parsed.
+    pub(crate) fn encode_cut(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        pieces: &[Piece],
+    ) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for piece in pieces {
             match piece.token {
                 Some(id) => ids.push(id),
-                None => self.encode_text(vocabulary, &text[piece.range], &mut ids)?,
+                None => {
+                    self.encode_text(vocabulary, text.get(piece.range.clone()).unwrap_or_default(), &mut ids)?
+                }
             }
         }
         Ok(ids)
