@@ -1,0 +1,25 @@
+//! The commands, one file each.
+
+pub(crate) mod completions;
+pub(crate) mod logits;
+pub(crate) mod man;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod tokenize;
+
+use crate::args::{Cli, Command};
+use anyhow::Result;
+use std::process::ExitCode;
+
+/// Runs the command that was asked for.
+pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let done = match cli.command {
+        Command::Run(args) => return run::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Logits(args) => logits::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man => man::run(),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}

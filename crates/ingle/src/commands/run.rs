@@ -1,0 +1,249 @@
+//! `ingle run`: one answer, or a conversation.
+
+use crate::args::{ComputeArgs, SamplingArgs};
+use crate::chat::{
+    Conversation, Loaded, Partner, Prompt, Repl, Role, Screen, Settings, Terminal, reason_name, show_answer,
+};
+use crate::console::{Output, Style};
+use crate::opening::{self, ModelName, Word};
+use crate::progress::{Progress, Unit};
+use crate::{errors, figures, input, interrupt, messages};
+use anyhow::{Context, Result};
+use ingle_engine::{EndReason, ExecutorKind, LoadOptions, Model, Outcome};
+use serde_json::json;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Answer a prompt, or chat when there is none.
+///
+/// The answer goes to standard output, everything else to standard error. What is piped in comes before the prompt.
+#[derive(Debug, clap::Args)]
+#[command(after_help = messages::EXAMPLES)]
+pub(crate) struct Args {
+    #[arg(value_name = "MODEL", help = format!("{} [default: ember]", messages::MODEL_HELP))]
+    model: Option<String>,
+    /// What to answer; without it, a conversation begins
+    #[arg(value_name = "PROMPT")]
+    prompt: Option<String>,
+    /// How the model is to behave
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Print one JSON object: text, tokens, reason, usage, seed, notices
+    #[arg(long)]
+    json: bool,
+    /// Continue the prompt as it is, without the model's chat template; control tokens in it mean themselves
+    #[arg(long, conflicts_with_all = ["system", "think", "no_think"])]
+    raw: bool,
+    /// Let the model reason before it answers, if its template has the choice
+    #[arg(long, overrides_with = "no_think")]
+    think: bool,
+    /// Let the model answer at once, if its template has the choice
+    #[arg(long, overrides_with = "think")]
+    no_think: bool,
+    /// No notices, no figures, only the answer
+    #[arg(short, long)]
+    quiet: bool,
+    /// Most tokens of an answer [default: until the model ends it]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    max_tokens: Option<usize>,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Tokens that prompt and answers may have together [default: what the model was made for, if it fits]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    context: Option<usize>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// Most tokens of a plain continuation, which may have no end of its own.
+const PLAIN_TOKENS: usize = 512;
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let (name, prompt) = what_to_do(args)?;
+    let prompt = whole_prompt(prompt)?;
+    if prompt.is_none() && args.json {
+        return Err(errors::Usage(messages::JSON_NEEDS_PROMPT.into()).into());
+    }
+    if prompt.is_none() && !io::stdout().is_terminal() {
+        return Err(errors::Usage(messages::CHAT_NEEDS_TERMINAL.into()).into());
+    }
+    interrupt::install()?;
+    let (mut partner, mut notices) = load(&name, args)?;
+    let plain = args.raw || !partner.converses();
+    let mut settings = Settings {
+        sampling: args.sampling.overrides(),
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        think: if args.think { Some(true) } else { args.no_think.then_some(false) },
+    };
+    settings.options(partner.defaults())?; // impossible options are refused before anything is computed
+    if !partner.converses() && !args.raw {
+        if args.system.is_some() {
+            anyhow::bail!(messages::SYSTEM_NEEDS_TEMPLATE);
+        }
+        settings.max_tokens = settings.max_tokens.or(Some(PLAIN_TOKENS));
+        notices.push(messages::no_template(args.max_tokens.is_none().then_some(PLAIN_TOKENS)));
+    }
+    let silent = args.quiet || args.json;
+    if !silent {
+        if name == ModelName::Ember {
+            eprintln!("{}", Style::of_errors().dim(messages::DEMONSTRATION));
+        }
+        notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+    }
+    match prompt {
+        Some(text) => answer(args, &mut partner, &settings, &text, plain, &notices),
+        None => converse(args, &mut partner, settings, plain),
+    }
+}
+
+/// Which model, and the prompt if there is one. A single word that is no model is a prompt for ember.
+fn what_to_do(args: &Args) -> Result<(ModelName, Option<String>)> {
+    match (&args.model, &args.prompt) {
+        (Some(model), Some(prompt)) => Ok((opening::model(model)?, Some(prompt.clone()))),
+        (Some(word), None) if opening::classify(word) == Word::Text => {
+            Ok((ModelName::Ember, Some(word.clone())))
+        }
+        (Some(model), None) => Ok((opening::model(model)?, None)),
+        (None, _) => Ok((ModelName::Ember, None)),
+    }
+}
+
+/// The prompt with what was piped in before it.
+fn whole_prompt(prompt: Option<String>) -> Result<Option<String>> {
+    if input::is_terminal() {
+        return Ok(prompt);
+    }
+    let piped = input::read_all()?;
+    let piped = piped.trim_end();
+    match prompt {
+        Some(prompt) if piped.is_empty() => Ok(Some(prompt)),
+        Some(prompt) => Ok(Some(format!("{piped}\n\n{prompt}"))),
+        None if piped.is_empty() => Err(errors::Usage(messages::NO_PROMPT.into()).into()),
+        None => Ok(Some(piped.to_owned())),
+    }
+}
+
+fn load(name: &ModelName, args: &Args) -> Result<(Loaded, Vec<String>)> {
+    let options = LoadOptions {
+        threads: args.compute.threads.unwrap_or(0),
+        isa: args.compute.isa,
+        kind: if args.compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
+        context: args.context,
+    };
+    let source = Arc::new(name.open()?);
+    let mut progress = Progress::new_if(!args.quiet && !args.json, "loading", Unit::Bytes);
+    let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
+        .with_context(|| format!("cannot load {}", name.display()))?;
+    progress.finish();
+    let notices = model.notices().to_vec();
+    Ok((Loaded::new(name.display(), model)?, notices))
+}
+
+/// One answer.
+fn answer(
+    args: &Args,
+    partner: &mut Loaded,
+    settings: &Settings,
+    text: &str,
+    plain: bool,
+    notices: &[String],
+) -> Result<ExitCode> {
+    let options = settings.options(partner.defaults())?;
+    let prompt = if plain {
+        partner.tokens(Prompt::Plain(text))?
+    } else {
+        let mut conversation = Conversation::new(args.system.clone());
+        conversation.say(Role::User, text);
+        partner.tokens(Prompt::Chat(&conversation.request(settings.variables())))?
+    };
+    let mut output = Output::new();
+    let outcome = if args.json {
+        let mut screen = Screen {
+            out: &mut io::sink(),
+            notes: &mut io::sink(),
+            out_style: Style::PLAIN,
+            notes_style: Style::PLAIN,
+            terminal: false,
+            figures: false,
+        };
+        let outcome = show_answer(partner, &prompt, &options, &mut screen)?;
+        writeln!(output, "{}", document(partner.name(), &outcome, notices))?;
+        output.flush()?;
+        outcome
+    } else {
+        let mut notes = io::stderr();
+        let mut screen = screen(&mut output, &mut notes, !args.quiet);
+        show_answer(partner, &prompt, &options, &mut screen)?
+    };
+    let interrupted = outcome.reason == EndReason::Stopped;
+    Ok(if interrupted { ExitCode::from(errors::INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// A conversation at the terminal.
+fn converse(args: &Args, partner: &mut Loaded, settings: Settings, plain: bool) -> Result<ExitCode> {
+    let mut notices = Vec::new();
+    let mut terminal = Terminal::open(&mut notices)?;
+    let (mut output, mut notes) = (Output::new(), io::stderr());
+    let mut screen = screen(&mut output, &mut notes, !args.quiet);
+    if !args.quiet {
+        let welcome =
+            messages::welcome(partner.name(), &figures::rounded(partner.parameters()), partner.context());
+        screen.note(&welcome)?;
+        for notice in &notices {
+            screen.note(&format!("note: {notice}"))?;
+        }
+    }
+    let conversation = Conversation::new(args.system.clone());
+    Repl { partner, conversation, settings, screen, plain, answers: Vec::new() }.run(&mut terminal)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The person's terminal, or what stands in its place.
+fn screen<'a>(output: &'a mut Output, notes: &'a mut io::Stderr, figures: bool) -> Screen<'a> {
+    Screen {
+        out: output,
+        notes,
+        out_style: Style::of_output(),
+        notes_style: Style::of_errors(),
+        terminal: io::stdout().is_terminal(),
+        figures,
+    }
+}
+
+/// The answer for programs.
+fn document(model: &str, outcome: &Outcome, notices: &[String]) -> serde_json::Value {
+    let usage = &outcome.usage;
+    let mut document = json!({
+        "model": model,
+        "text": outcome.text,
+        "tokens": outcome.tokens,
+        "reason": reason_name(&outcome.reason),
+        "seed": usage.seed,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "prefill_seconds": usage.prefill_seconds,
+            "prefill_tokens_per_second": usage.prefill_rate(),
+            "decoded_tokens": usage.decoded_tokens,
+            "decode_seconds": usage.decode_seconds,
+            "decode_tokens_per_second": usage.decode_rate(),
+        },
+        "notices": notices,
+    });
+    if let EndReason::StopText(text) = &outcome.reason {
+        document["stop"] = json!(text);
+    }
+    document
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("a whole number above 0 is needed".into()),
+    }
+}

@@ -1,0 +1,175 @@
+//! A network in words and as JSON: layers that are alike are told once.
+
+use crate::figures::grouped;
+use ingle_model::spec::{
+    Activation, Attention, FeedForward, LayerSpec, Mixer, ModelSpec, NormKind, Rope, RopeScaling,
+};
+use serde_json::{Value, json};
+
+/// Label and value of each line.
+pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
+    let mut lines = vec![
+        ("width".to_owned(), grouped(spec.hidden as u64)),
+        ("vocabulary".to_owned(), format!("{} rows", grouped(spec.vocabulary as u64))),
+        ("context".to_owned(), format!("{} tokens", grouped(spec.context as u64))),
+    ];
+    for (layer, numbers) in alike(spec) {
+        lines.push((format!("layers {}", ranges(&numbers)), mixer(&layer.mixer)));
+        lines.push((String::new(), feed_forward(&layer.feed_forward)));
+    }
+    for rope in &spec.ropes {
+        lines.push(("rope".to_owned(), rope_words(rope)));
+    }
+    let norm = match spec.final_norm.kind {
+        NormKind::Rms => "RMS",
+        NormKind::Layer => "layer",
+    };
+    lines.push(("norm".to_owned(), format!("{norm}, epsilon {:e}", spec.final_norm.epsilon)));
+    let mut head = vec![if spec.head.tied { "the embedding (tied)" } else { "its own matrix" }.to_owned()];
+    if spec.head.bias {
+        head.push("bias".into());
+    }
+    head.extend(spec.head.soft_cap.map(|cap| format!("soft cap {cap}")));
+    lines.push(("head".to_owned(), head.join(", ")));
+    if spec.embedding_scale != 1.0 {
+        lines.push(("embedding scale".to_owned(), spec.embedding_scale.to_string()));
+    }
+    if !spec.next_token.is_empty() {
+        lines.push((
+            "further tokens".to_owned(),
+            format!("{} prediction blocks (MTP)", spec.next_token.len()),
+        ));
+    }
+    lines
+}
+
+/// The network for programs.
+pub(super) fn json(spec: &ModelSpec) -> Value {
+    let layers = alike(spec).into_iter().map(|(layer, numbers)| {
+        let mut group = json!({
+            "layers": numbers, "mixer": mixer(&layer.mixer), "feed_forward": feed_forward(&layer.feed_forward),
+        });
+        if let Mixer::Attention(attention) = &layer.mixer {
+            group["heads"] = json!(attention.heads);
+            group["kv_heads"] = json!(attention.kv_heads);
+            group["key_dim"] = json!(attention.key_dim);
+            group["value_dim"] = json!(attention.value_dim);
+            group["window"] = json!(attention.window);
+        }
+        if let FeedForward::Dense(dense) = &layer.feed_forward {
+            group["inner"] = json!(dense.inner);
+        }
+        group
+    });
+    json!({
+        "width": spec.hidden, "vocabulary": spec.vocabulary, "context": spec.context,
+        "layers": spec.layers.len(), "groups": layers.collect::<Vec<_>>(),
+        "rope": spec.ropes.iter().map(rope_words).collect::<Vec<_>>(), "tied_head": spec.head.tied,
+    })
+}
+
+/// Layers that are the same, with their numbers, in order of first appearance.
+fn alike(spec: &ModelSpec) -> Vec<(&LayerSpec, Vec<usize>)> {
+    let mut groups: Vec<(&LayerSpec, Vec<usize>)> = Vec::new();
+    for (number, layer) in spec.layers.iter().enumerate() {
+        match groups.iter_mut().find(|(first, _)| *first == layer) {
+            Some((_, numbers)) => numbers.push(number),
+            None => groups.push((layer, vec![number])),
+        }
+    }
+    groups
+}
+
+/// `0-2, 4, 6-9`.
+fn ranges(numbers: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let words = ranges.iter().map(|&(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn mixer(mixer: &Mixer) -> String {
+    match mixer {
+        Mixer::Attention(attention) => attention_words(attention),
+        Mixer::Latent(latent) => {
+            let sparse = latent.indexer.as_ref().map(|indexer| format!(", sparse: best {}", indexer.top_k));
+            let (heads, rank) = (latent.heads, latent.kv_rank);
+            format!("latent attention, {heads} heads, KV rank {rank}{}", sparse.unwrap_or_default())
+        }
+        Mixer::DeltaNet(delta) => format!(
+            "gated delta net, {} key heads of {}, {} value heads of {}",
+            delta.key_heads, delta.key_dim, delta.value_heads, delta.value_dim
+        ),
+    }
+}
+
+fn attention_words(attention: &Attention) -> String {
+    let Attention { heads, kv_heads, key_dim, value_dim, .. } = attention;
+    let width = if key_dim == value_dim { key_dim.to_string() } else { format!("{key_dim}/{value_dim}") };
+    let mut words = format!("attention, {heads} query heads, {kv_heads} KV heads, {width} wide");
+    if let Some(window) = attention.window {
+        words += &format!(", window {window}");
+    }
+    let traits = [
+        (attention.qk_norm.is_some(), "QK-norm"),
+        (attention.qkv_bias, "QKV bias"),
+        (attention.output_bias, "output bias"),
+        (attention.sinks, "sinks"),
+        (attention.output_gate, "output gate"),
+        (attention.soft_cap.is_some(), "soft cap"),
+        (attention.rope.is_none(), "no rope"),
+    ];
+    for (_, name) in traits.iter().filter(|(there, _)| *there) {
+        words += &format!(", {name}");
+    }
+    words
+}
+
+fn feed_forward(block: &FeedForward) -> String {
+    let activation = |activation: Activation| match activation {
+        Activation::Silu => "SiLU",
+        Activation::GeluTanh => "GELU",
+        Activation::ClampedSwiglu { .. } => "clamped SwiGLU",
+    };
+    match block {
+        FeedForward::Dense(dense) => format!(
+            "dense feed-forward, {} wide, gated {}",
+            grouped(dense.inner as u64),
+            activation(dense.activation)
+        ),
+        FeedForward::Experts(moe) => format!(
+            "{} experts, {} per token, {} wide, gated {}{}",
+            moe.experts,
+            moe.used,
+            grouped(moe.inner as u64),
+            activation(moe.activation),
+            moe.shared.map(|shared| format!(", shared expert {} wide", shared.inner)).unwrap_or_default()
+        ),
+    }
+}
+
+fn rope_words(rope: &Rope) -> String {
+    let scaling = match &rope.scaling {
+        RopeScaling::None => String::new(),
+        RopeScaling::Linear { factor } => format!(", linear scaling by {factor}"),
+        RopeScaling::Yarn(yarn) => {
+            format!(", YaRN scaling by {} from {} tokens", yarn.factor, yarn.original_context)
+        }
+        RopeScaling::Divisors(_) => ", scaled by stored divisors".into(),
+    };
+    format!("{} values per head, base {}{scaling}", rope.dims, rope.base)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ranges_are_short() {
+        assert_eq!(super::ranges(&[0, 1, 2, 4, 6, 7]), "0-2, 4, 6-7");
+        assert_eq!(super::ranges(&[5]), "5");
+    }
+}

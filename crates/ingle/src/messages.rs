@@ -1,0 +1,154 @@
+//! What the program says to people beside its results, in one place and one voice.
+//!
+//! Errors begin with a small letter and end without a full stop: they follow `error: `. Each says what to do next.
+
+use ingle_engine::EndReason;
+use std::path::Path;
+
+/// Examples under `ingle --help`.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  ingle run                              chat with ember, the small demonstration model inside
+  ingle run \"What is Ingle?\"             one answer, then back to the shell
+  ingle run ./qwen3-4b-q4_k_m.gguf       chat with a model file
+  ingle run ./Qwen3-4B \"Why is the sky blue?\"
+  cat notes.txt | ingle run \"Summarise this\"
+  ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs";
+
+/// Where `MODEL` is explained.
+pub(crate) const MODEL_HELP: &str =
+    "`ember` (the model inside), a .gguf file, or a Hugging Face folder (config.json and safetensors)";
+
+/// A model that would have to be fetched.
+pub(crate) fn no_download(name: &str) -> String {
+    format!(
+        "`{name}` looks like the name of a model to download, and this version cannot download yet; fetch a .gguf \
+         file or a Hugging Face folder yourself and give its path, as in `ingle run ./model.gguf` (if it was meant \
+         as a prompt: `ingle run ember \"{name}\"`)"
+    )
+}
+
+/// A path with nothing at its end.
+pub(crate) fn no_such_model(path: &str) -> String {
+    format!("there is no file or folder `{path}`; check the path (`ingle run` alone starts the model inside)")
+}
+
+/// What is neither a path nor a name.
+pub(crate) fn not_a_model(text: &str) -> String {
+    format!(
+        "`{text}` is no model: there is no such file or folder, and the only model inside is `ember` (a prompt \
+         of several words needs quotes)"
+    )
+}
+
+/// A file that is not one of the two layouts.
+pub(crate) fn not_a_gguf_path(path: &str, ending: &str) -> String {
+    format!(
+        "`{path}` is a .{ending} file; give a .gguf file, or the folder that holds config.json and the .safetensors \
+         files"
+    )
+}
+
+/// An instruction set this processor lacks.
+pub(crate) fn no_isa(asked: &str, available: &[&str]) -> String {
+    format!("this processor cannot run {asked} kernels; it can run {}", available.join(", "))
+}
+
+/// More positions than the model was made for.
+pub(crate) fn beyond_context(tokens: usize, context: usize) -> String {
+    format!("{tokens} tokens are more than the {context} the model was made for; expect worse predictions")
+}
+
+/// Shown once when ember runs.
+pub(crate) const DEMONSTRATION: &str = "\
+note: ember is a demonstration: 3.7 million parameters, made to show that everything works, not for real work.
+      For a real model fetch one as a .gguf file or Hugging Face folder (such as Qwen3) and name its path:
+      ingle run ./model.gguf   (--quiet hides this)";
+
+/// After Ctrl-C at the prompt.
+pub(crate) const HOW_TO_LEAVE: &str = "(to leave: Ctrl-D or /bye)";
+/// Keys and forms under `/help`.
+pub(crate) const KEYS: &[(&str, &str)] = &[
+    ("\"\"\"", "begins and ends a message of several lines"),
+    ("\\ at the end of a line", "continues the message on the next line"),
+    ("space before /", "sends a message that begins with a slash"),
+    ("Ctrl-C", "stops an answer"),
+];
+/// `/system` without one.
+pub(crate) const NO_SYSTEM: &str = "(there is no system prompt; /system TEXT sets one)";
+/// After `/system TEXT`.
+pub(crate) const SYSTEM_SET: &str = "(system prompt set)";
+/// After `/system none`.
+pub(crate) const SYSTEM_REMOVED: &str = "(system prompt removed)";
+/// `/system TEXT` and `--system` for a model that continues text.
+pub(crate) const SYSTEM_NEEDS_TEMPLATE: &str =
+    "a system prompt needs a chat template; this model continues plain text, so write it into the text";
+/// After `/clear`.
+pub(crate) const CLEARED: &str = "(the conversation is forgotten)";
+/// `--json` and `--quiet` make no sense at a keyboard.
+pub(crate) const JSON_NEEDS_PROMPT: &str =
+    "--json prints one answer for a program, and a conversation has many; give a PROMPT or pipe one in";
+/// A conversation without a screen.
+pub(crate) const CHAT_NEEDS_TERMINAL: &str = "a conversation needs a terminal, and standard output is none; give a PROMPT, as in `ingle run MODEL \"Hello\"`";
+/// Nothing to answer.
+pub(crate) const NO_PROMPT: &str = "there is no PROMPT and standard input is empty; give one of them";
+
+/// A model without a chat template.
+pub(crate) fn no_template(most: Option<usize>) -> String {
+    let limit = most.map(|most| format!(", for at most {most} tokens (--max-tokens)")).unwrap_or_default();
+    format!("the model has no chat template: it continues your text{limit} instead of answering it")
+}
+
+/// The first line of a conversation.
+pub(crate) fn welcome(model: &str, parameters: &str, context: usize) -> String {
+    format!(
+        "{model}, {parameters} parameters, {context} tokens of context. /help lists commands, Ctrl-D leaves."
+    )
+}
+
+/// Why an answer ended, if the model did not end it.
+pub(crate) fn end_reason(reason: &EndReason) -> Option<String> {
+    match reason {
+        EndReason::EndOfTurn => None,
+        EndReason::Length => {
+            Some("cut off at the most tokens asked for (--max-tokens, /set max_tokens)".into())
+        }
+        EndReason::ContextFull => Some("cut off: the context is full (/clear, or a longer --context)".into()),
+        EndReason::StopText(text) => Some(format!("ended at {text:?}")),
+        EndReason::Stopped => Some("stopped".into()),
+    }
+}
+
+/// After `/save`.
+pub(crate) fn saved(messages: usize, file: &str) -> String {
+    format!("({messages} messages saved to {file})")
+}
+
+/// After `/load`.
+pub(crate) fn loaded(messages: usize, file: &str) -> String {
+    format!("({messages} messages loaded from {file})")
+}
+
+/// A slash command that does not exist.
+pub(crate) fn unknown_command(name: &str, meant: Option<&str>) -> String {
+    let guess = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
+    format!(
+        "there is no command {name}; {guess}/help lists them (to send a message that begins with a slash, put a space before it)"
+    )
+}
+
+/// A setting that does not exist.
+pub(crate) fn unknown_setting(name: &str, meant: Option<&str>) -> String {
+    let guess = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+    format!("there is no setting `{name}`; {guess}/set lists them")
+}
+
+/// A setting that cannot change while the model is loaded.
+pub(crate) fn fixed_at_start(name: &str) -> String {
+    format!("`{name}` is fixed when the model is loaded; leave and start again with --{name}")
+}
+
+/// The history of earlier entries cannot be read.
+pub(crate) fn no_history(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("the history in {} cannot be read ({error}); it begins anew", path.display())
+}

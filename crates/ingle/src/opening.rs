@@ -1,0 +1,186 @@
+//! From what a person typed to an opened model.
+
+use crate::{ember, env, messages};
+use anyhow::{Context, Result};
+use ingle_model::Source;
+use ingle_model::source::SourceKind;
+use ingle_text::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// A model, named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ModelName {
+    /// The one inside the program.
+    Ember,
+    /// One on disk.
+    Path(PathBuf),
+}
+
+/// What a word on the command line can be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// A model that is there.
+    Model(ModelName),
+    /// A path, and nothing is there.
+    Missing,
+    /// The name of a model somewhere else.
+    Remote,
+    /// Plain text.
+    Text,
+}
+
+/// Decides what `text` is, by the disk first and then by its looks.
+pub(crate) fn classify(text: &str) -> Word {
+    if text == ember::NAME {
+        return Word::Model(ModelName::Ember);
+    }
+    let path = env::expand_home(text);
+    if !text.is_empty() && path.exists() {
+        return Word::Model(ModelName::Path(path));
+    }
+    if looks_like_a_path(text) {
+        Word::Missing
+    } else if looks_like_a_remote_name(text) {
+        Word::Remote
+    } else {
+        Word::Text
+    }
+}
+
+/// The model a person named where nothing but a model can stand.
+pub(crate) fn model(text: &str) -> Result<ModelName> {
+    let problem = match classify(text) {
+        Word::Model(name) => return Ok(name),
+        Word::Missing => messages::no_such_model(text),
+        Word::Remote => messages::no_download(text),
+        Word::Text => messages::not_a_model(text),
+    };
+    Err(anyhow::Error::msg(problem))
+}
+
+impl ModelName {
+    /// For titles and messages.
+    pub(crate) fn display(&self) -> String {
+        match self {
+            ModelName::Ember => ember::NAME.into(),
+            ModelName::Path(path) => path.display().to_string(),
+        }
+    }
+
+    /// Opens it: header read and checked, weights mapped.
+    pub(crate) fn open(&self) -> Result<Source> {
+        match self {
+            ModelName::Ember => ember::open().context("the model inside this program is damaged"),
+            ModelName::Path(path) => {
+                if let Some(ending) = foreign_ending(path) {
+                    anyhow::bail!(messages::not_a_gguf_path(&self.display(), ending));
+                }
+                Source::open(path).with_context(|| format!("cannot open {}", path.display()))
+            }
+        }
+    }
+}
+
+/// A file's ending that says it is a part of something else.
+fn foreign_ending(path: &Path) -> Option<&str> {
+    let ending = path.extension()?.to_str()?;
+    (path.is_file() && matches!(ending, "safetensors" | "json" | "bin" | "pt" | "pth" | "onnx"))
+        .then_some(ending)
+}
+
+/// The tokenizer that came with the model.
+pub(crate) fn tokenizer(source: &Source) -> Result<Tokenizer> {
+    let name = || format!("cannot use the tokenizer of {}", source.path.display());
+    match source.kind {
+        SourceKind::Gguf => Tokenizer::from_metadata(&source.metadata).with_context(name),
+        SourceKind::HuggingFace => {
+            let missing =
+                || anyhow::anyhow!("the folder has no tokenizer.json; fetch it from where the model is from");
+            let document = source.tokenizer_json()?.ok_or_else(missing).with_context(name)?;
+            let config = source.tokenizer_config_json()?;
+            Tokenizer::from_json(&document, config.as_deref()).with_context(name)
+        }
+    }
+}
+
+fn looks_like_a_path(text: &str) -> bool {
+    let begins = ["./", "../", "/", "~/", ".\\", "..\\"].iter().any(|start| text.starts_with(start));
+    let ends = [".gguf", ".safetensors"].iter().any(|end| text.to_ascii_lowercase().ends_with(end));
+    // a sentence may begin with a slash or end with a file's name
+    (begins && !text.contains(char::is_whitespace)) || (ends && !text.contains(' ')) || text.is_empty()
+}
+
+/// `name:tag`, `owner/name`, or one word that begins like a well-known family.
+fn looks_like_a_remote_name(text: &str) -> bool {
+    const FAMILIES: &[&str] = &[
+        "qwen",
+        "qwq",
+        "llama",
+        "tinyllama",
+        "codellama",
+        "gemma",
+        "mistral",
+        "mixtral",
+        "codestral",
+        "devstral",
+        "ministral",
+        "phi3",
+        "phi4",
+        "phi-",
+        "deepseek",
+        "gpt-oss",
+        "granite",
+        "smollm",
+        "olmo",
+        "glm-",
+        "glm4",
+        "kimi-",
+        "falcon",
+        "command-r",
+        "minimax",
+        "nemotron",
+    ];
+    let plain = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    if text.starts_with("hf.co/") || text.starts_with("huggingface.co/") || text.starts_with("https://") {
+        return !text.contains(char::is_whitespace);
+    }
+    let split_in_two = |at: char| text.split_once(at).is_some_and(|(a, b)| plain(a) && plain(b));
+    let lower = text.to_ascii_lowercase();
+    split_in_two(':')
+        || split_in_two('/')
+        || (plain(text) && FAMILIES.iter().any(|name| lower.starts_with(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_told_apart() {
+        assert_eq!(classify("ember"), Word::Model(ModelName::Ember));
+        assert_eq!(classify("src"), Word::Model(ModelName::Path("src".into())));
+        for text in
+            ["./no-such", "../x/y", "/nowhere/at/all", "model.gguf", "Model.GGUF", "~/no-such-model", ""]
+        {
+            assert_eq!(classify(text), Word::Missing, "{text}");
+        }
+        for text in
+            ["qwen3:4b", "Qwen/Qwen3-4B", "llama3.2", "gpt-oss", "hf.co/a/b:Q4_K_M", "https://x.y/z.bin"]
+        {
+            assert_eq!(classify(text), Word::Remote, "{text}");
+        }
+        for text in [
+            "Hello!",
+            "What is 1/2 of 3?",
+            "hi",
+            "Who are you?",
+            "what is a .gguf",
+            "Llamas: why?",
+            "/ is what",
+        ] {
+            assert_eq!(classify(text), Word::Text, "{text}");
+        }
+    }
+}
