@@ -1,3 +1,5 @@
 //! Developer chores, each a module; the binary `xtask` runs them.
 
 pub mod ember_eval;
+pub mod goldens;
+pub mod versus;

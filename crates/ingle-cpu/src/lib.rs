@@ -1,4 +1,4 @@
-//! Networks on the processor: the scalar [`reference`] executor that defines what is right, and the [`production`]
+//! Networks on the processor: the scalar [`Reference`] executor that defines what is right, and the [`Production`]
 //! executor over packed weights, a kernel table chosen once for the machine, and one pool of threads.
 
 mod attention;

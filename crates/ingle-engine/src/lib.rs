@@ -1,3 +1,13 @@
-//! Placeholder header, replaced as the crate fills.
+//! From a request to tokens: a loaded [`Model`], its [`Session`]s, sampling, and the events a run reports.
 
+pub mod error;
+pub mod generate;
+pub mod memory;
+pub mod model;
 pub mod sampling;
+mod stop;
+
+pub use error::EngineError;
+pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Usage};
+pub use ingle_cpu::kernels::Isa;
+pub use model::{ChatRequest, ExecutorKind, LoadOptions, LoadProgress, Model, Session};

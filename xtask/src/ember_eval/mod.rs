@@ -6,3 +6,31 @@ pub mod sealed;
 
 pub use run::{Report, run};
 pub use sealed::{Item, Sealed, Suite};
+
+use anyhow::Result;
+use ingle_engine::sampling::SamplingOptions;
+use ingle_engine::{ChatRequest, ExecutorKind, Flow, GenerateOptions, LoadOptions, Model};
+use ingle_model::Source;
+use ingle_text::Message;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Lets a model (the one inside the program, unless another is named) take the sealed test and prints the scores.
+pub fn eval(model: Option<&Path>, reference: bool) -> Result<()> {
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/ember/ember-q8_0.gguf");
+    let source = Arc::new(Source::open(model.unwrap_or(&built_in))?);
+    let kind = if reference { ExecutorKind::Reference } else { ExecutorKind::Production };
+    let mut model = Model::load(source, &LoadOptions { kind, ..LoadOptions::default() }, &mut |_| {})?;
+    let mut session = model.open()?;
+    let report = run(&Sealed::read(&Sealed::path())?, |item| {
+        let messages = item.messages.iter().enumerate().map(|(at, message)| Message::from_json(at, message));
+        let messages = messages.collect::<ingle_text::Result<_>>()?;
+        let request = ChatRequest { messages, tools: item.tools.clone(), ..ChatRequest::default() };
+        let prompt = model.render(&request)?;
+        let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
+        let options = GenerateOptions { sampling, max_tokens: Some(item.max_new_tokens), stop: Vec::new() };
+        Ok(model.generate(&mut session, &prompt, &options, &mut |_| Flow::Continue)?.text)
+    })?;
+    println!("{report}");
+    Ok(())
+}

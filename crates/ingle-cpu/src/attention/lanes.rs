@@ -69,7 +69,7 @@ mod x86 {
     /// Eight floats: AVX2, FMA and F16C.
     pub(in crate::attention) struct Eight;
 
-    // SAFETY (for all operations): the caller has checked for AVX2, FMA and F16C, and passes pointers to eight numbers.
+    // SAFETY: of all operations: the caller has checked for AVX2, FMA and F16C, and passes pointers to eight numbers.
     unsafe impl Lanes for Eight {
         const COUNT: usize = 8;
         type Vector = __m256;
@@ -109,7 +109,7 @@ mod x86 {
     /// Sixteen floats: AVX-512 F.
     pub(in crate::attention) struct Sixteen;
 
-    // SAFETY (for all operations): the caller has checked for AVX-512 F, and passes pointers to sixteen numbers.
+    // SAFETY: of all operations: the caller has checked for AVX-512 F, and passes pointers to sixteen numbers.
     unsafe impl Lanes for Sixteen {
         const COUNT: usize = 16;
         type Vector = __m512;

@@ -1,7 +1,9 @@
 //! The two products of attention over one page of 64 positions, for a few queries at once:
 //!
-//!     scores[i][p] = sum_d query[i][d] * key[d][p]
-//!     out[i][d]   += sum_p weight[i][p] * value[p][d]
+//! ```text
+//! scores[i][p] = sum_d query[i][d] * key[d][p]
+//! out[i][d]   += sum_p weight[i][p] * value[p][d]
+//! ```
 //!
 //! Written once over [`Lanes`]; the scalar instance is the twin the others are tested against.
 #![allow(unsafe_code)] // vector instructions

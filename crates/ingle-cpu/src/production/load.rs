@@ -30,10 +30,11 @@ pub(super) fn load(
 ) -> Result<Production, ExecutorError> {
     let total = spec.weight_bytes();
     let mut loader = Loader { spec: &spec, source: &source, cpu: &cpu, progress, done: 0, total };
+    // the largest matrix first, while little else is resident: its file pages and its packed copy are there together
+    let head = loader.matrix(if spec.head.tied { Role::Embedding } else { Role::Head }, None)?;
     let layers = (0..spec.layers.len()).map(|index| loader.layer(index)).collect::<Result<Vec<_>, _>>()?;
     let norm = Some(spec.final_norm);
     let final_norm = loader.norm(norm, Role::FinalNorm, None)?.unwrap_or_default();
-    let head = loader.matrix(if spec.head.tied { Role::Embedding } else { Role::Head }, None)?;
     let head_bias = loader.vector(spec.head.bias, Role::HeadBias, None)?;
     let embedding = loader.tensor(Role::Embedding, None)?.clone();
     loader.report(total);

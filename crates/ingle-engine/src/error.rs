@@ -1,0 +1,62 @@
+//! Why a model cannot be loaded or a request not be answered.
+
+use crate::memory::Bytes;
+use crate::sampling::SamplingError;
+use ingle_model::executor::ExecutorError;
+
+/// What can go wrong between a request and its answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The model's files.
+    #[error(transparent)]
+    Model(#[from] ingle_model::Error),
+    /// The tokenizer or the chat template.
+    #[error(transparent)]
+    Text(#[from] ingle_text::Error),
+    /// The executor.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// The sampling options, or logits that cannot be sampled.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// Not enough memory, known before anything was loaded.
+    #[error(
+        "the model needs {} for its weights and {} for a context of {context} tokens, and {} of memory are free; \
+         choose a smaller model, a stronger quantisation or a shorter context (--context)",
+        Bytes(*weights), Bytes(*kv), Bytes(*available)
+    )]
+    DoesNotFit {
+        /// Bytes of resident weights.
+        weights: u64,
+        /// Bytes of KV cache.
+        kv: u64,
+        /// Tokens that cache is for.
+        context: usize,
+        /// Bytes free now.
+        available: u64,
+    },
+    /// The instruction set asked for is not there.
+    #[error("this processor has no {0} instructions; leave the choice to the program or name another set")]
+    NoIsa(&'static str),
+    /// A folder without tokenizer.json.
+    #[error("the folder has no tokenizer.json; text cannot be turned into tokens without it")]
+    NoTokenizer,
+    /// Chat was asked of a model without a chat template.
+    #[error("the model has no chat template: it is made to continue text, not to answer; send it plain text (--raw)")]
+    NoTemplate,
+    /// Nothing to continue.
+    #[error("the prompt has no tokens; there is nothing to continue")]
+    EmptyPrompt,
+    /// The prompt leaves no room for an answer.
+    #[error(
+        "the prompt has {prompt} tokens and the context holds {context}; shorten it, clear the conversation or load \
+         the model with a longer context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens a session holds.
+        context: usize,
+    },
+}

@@ -1,0 +1,248 @@
+//! Prefill and decode: a prompt in, an answer out, token by token.
+
+use crate::error::EngineError;
+use crate::model::{Model, Session};
+use crate::sampling::{Sampler, SamplingOptions};
+use crate::stop::{StopWatch, Watched};
+use ingle_model::executor::{Batch, LogitRows, Slice, StepOutput};
+use ingle_text::Detokenizer;
+use std::time::Instant;
+
+/// What is asked of a run beside its prompt.
+#[derive(Clone, Debug, Default)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub sampling: SamplingOptions,
+    /// Most tokens to make; `None` stops at the context's end.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+/// What a run reports while it works.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Prompt tokens computed, of those that were not in the cache.
+    Prefill {
+        /// So far.
+        done: usize,
+        /// In all.
+        total: usize,
+    },
+    /// The next piece of the answer: whole characters.
+    Text(&'a str),
+}
+
+/// Whether a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Stop after this step; what was said so far stands.
+    Stop,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// The most tokens asked for were made.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// A stop text appeared.
+    StopText(String),
+    /// The listener said so.
+    Stopped,
+}
+
+/// Tokens and seconds of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of these, taken from the cache.
+    pub cached_tokens: usize,
+    /// Seconds to compute the rest.
+    pub prefill_seconds: f64,
+    /// Tokens made.
+    pub decoded_tokens: usize,
+    /// Seconds from the first to the last of them.
+    pub decode_seconds: f64,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+impl Usage {
+    /// Prompt tokens computed per second; `None` when none were.
+    pub fn prefill_rate(&self) -> Option<f64> {
+        let computed = self.prompt_tokens - self.cached_tokens;
+        (computed > 0 && self.prefill_seconds > 0.0).then(|| computed as f64 / self.prefill_seconds)
+    }
+
+    /// Steps per second after the first token, which the prefill yields.
+    pub fn decode_rate(&self) -> Option<f64> {
+        let steps = self.decoded_tokens.saturating_sub(1);
+        (steps > 0 && self.decode_seconds > 0.0).then(|| steps as f64 / self.decode_seconds)
+    }
+}
+
+/// A finished run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The whole answer.
+    pub text: String,
+    /// Its tokens, without the one that ended the turn.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub reason: EndReason,
+    /// Tokens and seconds.
+    pub usage: Usage,
+}
+
+/// Prompt tokens per step: enough to use the processor well, few enough to answer Ctrl-C soon.
+const PREFILL_ROWS: usize = 256;
+
+impl Model {
+    /// Answers a prompt. Whatever the session's cache shares with the prompt's beginning is not computed again.
+    ///
+    /// # Errors
+    /// An empty prompt or one that does not fit, impossible sampling options, an executor that fails. The session
+    /// stays usable.
+    pub fn generate(
+        &mut self,
+        session: &mut Session,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(Event) -> Flow,
+    ) -> Result<Outcome, EngineError> {
+        let context = self.context();
+        if prompt.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if prompt.len() >= context {
+            return Err(EngineError::PromptTooLong { prompt: prompt.len(), context });
+        }
+        let mut sampler = Sampler::new(options.sampling.clone(), self.spec().vocabulary)?;
+        let mut run = Run {
+            output: StepOutput::default(),
+            text: String::new(),
+            tokens: Vec::new(),
+            usage: Usage { prompt_tokens: prompt.len(), seed: sampler.seed(), ..Usage::default() },
+        };
+        if self.prefill(session, prompt, &mut run, on_event)? == Flow::Stop {
+            return Ok(run.end(EndReason::Stopped));
+        }
+        let started = Instant::now();
+        let reason = self.decode(session, prompt, options, &mut sampler, &mut run, on_event)?;
+        run.usage.decode_seconds = started.elapsed().as_secs_f64();
+        Ok(run.end(reason))
+    }
+
+    /// Brings the cache to the whole prompt and the logits to its last token.
+    fn prefill(
+        &mut self,
+        session: &mut Session,
+        prompt: &[u32],
+        run: &mut Run,
+        on_event: &mut dyn FnMut(Event) -> Flow,
+    ) -> Result<Flow, EngineError> {
+        let shared = prompt.iter().zip(&session.tokens).take_while(|(a, b)| a == b).count();
+        let cached = shared.min(prompt.len() - 1); // the last token is computed in any case: its logits are wanted
+        self.executor.truncate(session.sequence, cached)?;
+        session.tokens.truncate(cached);
+        run.usage.cached_tokens = cached;
+        let started = Instant::now();
+        let total = prompt.len() - cached;
+        let mut flow = on_event(Event::Prefill { done: 0, total });
+        for chunk in prompt[cached..].chunks(PREFILL_ROWS) {
+            if flow == Flow::Stop {
+                break;
+            }
+            let last = session.tokens.len() + chunk.len() == prompt.len();
+            let logits = if last { LogitRows::Last } else { LogitRows::None };
+            let slices = [Slice { sequence: session.sequence, tokens: chunk, logits }];
+            self.executor.step(&Batch { slices: &slices, hidden: false }, &mut run.output)?;
+            session.tokens.extend_from_slice(chunk);
+            flow = on_event(Event::Prefill { done: session.tokens.len() - cached, total });
+        }
+        run.usage.prefill_seconds = started.elapsed().as_secs_f64();
+        Ok(flow)
+    }
+
+    fn decode(
+        &mut self,
+        session: &mut Session,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        sampler: &mut Sampler,
+        run: &mut Run,
+        on_event: &mut dyn FnMut(Event) -> Flow,
+    ) -> Result<EndReason, EngineError> {
+        let context = self.context();
+        let mut detokenizer = Detokenizer::continuing(&self.tokenizer);
+        let mut watch = StopWatch::new(&options.stop);
+        let mut history = prompt.to_vec();
+        let most = options.max_tokens.unwrap_or(usize::MAX);
+        let mut reason = EndReason::Length;
+        while run.tokens.len() < most {
+            let token = sampler.sample(&run.output.logits, &history, history.len() as u64)?;
+            if self.ends.contains(&token) {
+                reason = EndReason::EndOfTurn;
+                break;
+            }
+            history.push(token);
+            run.tokens.push(token);
+            match watch.push(detokenizer.push(token)?) {
+                Watched::Text(text) => {
+                    if run.say(&text, on_event) == Flow::Stop {
+                        reason = EndReason::Stopped;
+                        break;
+                    }
+                }
+                Watched::Stopped(text, stop) => {
+                    run.usage.decoded_tokens = run.tokens.len();
+                    run.say(&text, on_event);
+                    return Ok(EndReason::StopText(stop));
+                }
+            }
+            if session.tokens.len() + 1 >= context {
+                reason = EndReason::ContextFull;
+                break;
+            }
+            if run.tokens.len() < most {
+                let slices =
+                    [Slice { sequence: session.sequence, tokens: &[token], logits: LogitRows::Last }];
+                self.executor.step(&Batch { slices: &slices, hidden: false }, &mut run.output)?;
+                session.tokens.push(token);
+            }
+        }
+        run.usage.decoded_tokens = run.tokens.len();
+        if let Watched::Text(text) = watch.push(detokenizer.finish()) {
+            run.say(&text, on_event);
+        }
+        run.say(&watch.finish(), on_event);
+        Ok(reason)
+    }
+}
+
+/// What a run has made so far.
+struct Run {
+    output: StepOutput,
+    text: String,
+    tokens: Vec<u32>,
+    usage: Usage,
+}
+
+impl Run {
+    fn say(&mut self, text: &str, on_event: &mut dyn FnMut(Event) -> Flow) -> Flow {
+        self.text.push_str(text);
+        // an empty piece still asks whether to go on
+        on_event(Event::Text(text))
+    }
+
+    fn end(self, reason: EndReason) -> Outcome {
+        Outcome { text: self.text, tokens: self.tokens, reason, usage: self.usage }
+    }
+}

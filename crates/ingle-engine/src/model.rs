@@ -1,0 +1,263 @@
+//! A loaded model: network, executor, tokenizer, template and the model's own defaults.
+
+use crate::error::EngineError;
+use crate::memory;
+use crate::sampling::GenerationDefaults;
+use ingle_cpu::kernels::{Isa, Kernels};
+use ingle_cpu::{Cpu, Production, Reference};
+use ingle_model::executor::{Executor, SequenceId};
+use ingle_model::source::SourceKind;
+use ingle_model::spec::{KvBytes, ModelSpec};
+use ingle_model::{Source, families};
+use ingle_text::{ChatTemplate, Message, Moment, TemplateSources, Tokenizer};
+use std::sync::Arc;
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Threads; zero takes the physical cores this process may use.
+    pub threads: usize,
+    /// Instruction set; `None` takes the best this processor has.
+    pub isa: Option<Isa>,
+    /// Which executor.
+    pub kind: ExecutorKind,
+    /// Tokens a session must hold; `None` takes the model's own context, or what fits the memory.
+    pub context: Option<usize>,
+}
+
+/// Executors to choose from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExecutorKind {
+    /// Packed weights, integer products, 16-bit cache.
+    #[default]
+    Production,
+    /// Exact weights and 32-bit arithmetic, slowly.
+    Reference,
+}
+
+/// How far loading has come, in bytes of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Done so far.
+    pub done: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// A model, ready to answer.
+pub struct Model {
+    pub(crate) executor: Box<dyn Executor>,
+    pub(crate) tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    defaults: GenerationDefaults,
+    /// Tokens after which an answer is over.
+    pub(crate) ends: Vec<u32>,
+    context: usize,
+    threads: usize,
+    isa: Option<Isa>,
+    notices: Vec<String>,
+}
+
+/// One conversation's cache. What it holds is reused by the next prompt that begins the same way.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) sequence: SequenceId,
+    /// Tokens the cache holds.
+    pub(crate) tokens: Vec<u32>,
+}
+
+/// A conversation to answer.
+#[derive(Clone, Debug, Default)]
+pub struct ChatRequest {
+    /// The messages so far.
+    pub messages: Vec<Message>,
+    /// Tools the model may call, as JSON schemas.
+    pub tools: Vec<serde_json::Value>,
+    /// Variables of the template, such as `enable_thinking`.
+    pub variables: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Context that a model must at least be able to hold for loading to make sense.
+const LEAST_CONTEXT: usize = 512;
+/// Memory left for everything else: activations, logits, the program itself.
+const HEADROOM: u64 = 256 << 20;
+
+impl Model {
+    /// Loads an opened model. Fails before reading weights when memory does not suffice, with the figures.
+    pub fn load(
+        source: Arc<Source>,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Model, EngineError> {
+        let spec = families::describe(&source)?;
+        let tokenizer = tokenizer(&source)?;
+        let template = template(&source)?;
+        let defaults = match &source.generation_config {
+            Some(config) => GenerationDefaults::from_generation_config(config)?,
+            None => GenerationDefaults::from_metadata(&source.metadata)?,
+        };
+        let mut notices = Vec::new();
+        if !defaults.ignored.is_empty() {
+            let settings = defaults.ignored.join(", ");
+            notices.push(format!("the model's own generation settings that have no effect here: {settings}"));
+        }
+        let context = fitting_context(&spec, options, &mut notices)?;
+        let mut ends = tokenizer.end_of_generation().to_vec();
+        ends.extend(defaults.end_tokens.iter().copied());
+        let kernels = match options.isa {
+            None => Kernels::best(),
+            Some(isa) => Kernels::for_isa(isa).ok_or(EngineError::NoIsa(isa.name()))?,
+        };
+        let (executor, threads, isa): (Box<dyn Executor>, usize, Option<Isa>) = match options.kind {
+            ExecutorKind::Reference => (Box::new(Reference::load(spec, source)?), 1, None),
+            ExecutorKind::Production => {
+                let cpu = Cpu::with(options.threads, kernels);
+                let threads = cpu.pool.threads();
+                let report = &mut |at: ingle_cpu::production::Progress| {
+                    progress(LoadProgress { done: at.done, total: at.total });
+                };
+                let production = Production::load(spec, source, cpu, report)?;
+                let slow: Vec<&str> = production.generic_formats().iter().map(|format| format.name()).collect();
+                if !slow.is_empty() {
+                    let formats = slow.join(", ");
+                    notices.push(format!("{formats} weights have no fast kernel yet and run several times slower"));
+                }
+                (Box::new(production), threads, Some(kernels.isa()))
+            }
+        };
+        Ok(Model { executor, tokenizer, template, defaults, ends, context, threads, isa, notices })
+    }
+
+    /// The network.
+    pub fn spec(&self) -> &ModelSpec {
+        self.executor.spec()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether the model is made for conversations.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The model's own sampling settings.
+    pub fn defaults(&self) -> &GenerationDefaults {
+        &self.defaults
+    }
+
+    /// Tokens a session holds.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Things to tell the person once.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Bytes of resident weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.executor.weight_bytes()
+    }
+
+    /// Bytes of cache now held by all sessions.
+    pub fn kv_bytes(&self) -> u64 {
+        self.executor.kv_bytes()
+    }
+
+    /// Threads at work.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Instruction set of the kernels; the reference executor has none.
+    pub fn isa(&self) -> Option<Isa> {
+        self.isa
+    }
+
+    /// A new, empty session.
+    pub fn open(&mut self) -> Result<Session, EngineError> {
+        let sequence = self.executor.open(self.context)?;
+        Ok(Session { sequence, tokens: Vec::new() })
+    }
+
+    /// Gives a session's memory back.
+    pub fn close(&mut self, session: Session) {
+        self.executor.close(session.sequence);
+    }
+
+    /// The prompt of a conversation, as the model's template writes it. Control tokens spelled inside messages stay
+    /// plain text.
+    pub fn render(&self, request: &ChatRequest) -> Result<Vec<u32>, EngineError> {
+        let template = self.template.as_ref().ok_or(EngineError::NoTemplate)?;
+        let ChatRequest { messages, tools, variables } = request;
+        let tools = (!tools.is_empty()).then_some(tools.as_slice());
+        Ok(ingle_text::render_prompt(template, &self.tokenizer, messages, tools, variables, Moment::now())?)
+    }
+}
+
+fn tokenizer(source: &Source) -> Result<Tokenizer, EngineError> {
+    match source.kind {
+        SourceKind::Gguf => Ok(Tokenizer::from_metadata(&source.metadata)?),
+        SourceKind::HuggingFace => {
+            let document = source.tokenizer_json()?.ok_or(EngineError::NoTokenizer)?;
+            let config = source.tokenizer_config_json()?;
+            Ok(Tokenizer::from_json(&document, config.as_deref())?)
+        }
+    }
+}
+
+/// The chat template the model comes with, if it comes with one.
+fn template(source: &Source) -> Result<Option<ChatTemplate>, EngineError> {
+    let sources = match source.kind {
+        SourceKind::Gguf => TemplateSources::from_metadata(&source.metadata)?,
+        SourceKind::HuggingFace => {
+            let config = source.tokenizer_config_json()?;
+            let jinja = source.chat_template_jinja()?;
+            let json = source.chat_template_json()?;
+            TemplateSources::from_files(config.as_deref(), jinja.as_deref(), json.as_deref())?
+        }
+    };
+    Ok(sources.default.as_deref().map(ChatTemplate::new).transpose()?)
+}
+
+/// Tokens a session can hold: what was asked for, else the model's own context, cut to the memory that is free.
+fn fitting_context(
+    spec: &ModelSpec,
+    options: &LoadOptions,
+    notices: &mut Vec<String>,
+) -> Result<usize, EngineError> {
+    let wanted = options.context.unwrap_or(spec.context);
+    if wanted > spec.context {
+        let made_for = spec.context;
+        notices.push(format!("the model was made for {made_for} tokens; beyond that its answers get worse"));
+    }
+    let Some(available) = memory::available() else { return Ok(wanted) };
+    // the reference executor reads weights from the mapped file, which the system may drop again
+    let weights = if options.kind == ExecutorKind::Reference { 0 } else { spec.weight_bytes() };
+    let per_value = if options.kind == ExecutorKind::Reference { 2.0 } else { 1.0 };
+    let kv = |context: usize| (spec.kv_bytes(context as u64, KvBytes::F16) * per_value) as u64;
+    let fits = |context: usize| {
+        weights.saturating_add(kv(context)).saturating_add(HEADROOM.min(available / 8)) <= available
+    };
+    if fits(wanted) {
+        return Ok(wanted);
+    }
+    let least = wanted.min(LEAST_CONTEXT);
+    let refused = options.context.is_some() || !fits(least);
+    if refused {
+        let context = options.context.unwrap_or(least);
+        return Err(EngineError::DoesNotFit { weights, kv: kv(context), context, available });
+    }
+    // KV grows with the context: halve the range until the largest that fits is found
+    let (mut low, mut high) = (least, wanted);
+    while high - low > 256 {
+        let middle = low + (high - low) / 2;
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    notices.push(format!("the context is {low} tokens: the model's own {wanted} do not fit the free memory"));
+    Ok(low)
+}
