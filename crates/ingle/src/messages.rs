@@ -93,6 +93,10 @@ pub(crate) const CHAT_NEEDS_TERMINAL: &str = "a conversation needs a terminal, a
 /// Nothing to answer.
 pub(crate) const NO_PROMPT: &str = "there is no PROMPT and standard input is empty; give one of them";
 
+/// `--think` and `--no-think` for a template that has no such choice.
+pub(crate) const NO_THINKING_SWITCH: &str =
+    "the model's chat template has no switch for reasoning; --think and --no-think have no effect";
+
 /// A model without a chat template.
 pub(crate) fn no_template(most: Option<usize>) -> String {
     let limit = most.map(|most| format!(", for at most {most} tokens (--max-tokens)")).unwrap_or_default();

@@ -4,7 +4,7 @@ use crate::{ember, env, messages};
 use anyhow::{Context, Result};
 use ingle_model::Source;
 use ingle_model::source::SourceKind;
-use ingle_text::Tokenizer;
+use ingle_text::{TemplateSources, Tokenizer};
 use std::path::{Path, PathBuf};
 
 /// A model, named.
@@ -101,6 +101,23 @@ pub(crate) fn tokenizer(source: &Source) -> Result<Tokenizer> {
             Tokenizer::from_json(&document, config.as_deref()).with_context(name)
         }
     }
+}
+
+/// The template variable that switches reasoning.
+pub(crate) const THINKING: &str = "enable_thinking";
+
+/// The text of the chat template that came with the model, `None` for a model that is not made for conversations.
+pub(crate) fn template(source: &Source) -> Result<Option<String>> {
+    let sources = match source.kind {
+        SourceKind::Gguf => TemplateSources::from_metadata(&source.metadata),
+        SourceKind::HuggingFace => {
+            let config = source.tokenizer_config_json()?;
+            let (jinja, json) = (source.chat_template_jinja()?, source.chat_template_json()?);
+            TemplateSources::from_files(config.as_deref(), jinja.as_deref(), json.as_deref())
+        }
+    };
+    let name = || format!("cannot use the chat template of {}", source.path.display());
+    Ok(sources.with_context(name)?.default)
 }
 
 fn looks_like_a_path(text: &str) -> bool {

@@ -30,13 +30,10 @@ impl Partner for Echo {
     fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>> {
         let text = match prompt {
             Prompt::Chat(request) => {
-                let messages = serde_json::to_value(&request.messages)?;
-                let line = |message: &serde_json::Value| {
-                    let field = |name| message[name].as_str().unwrap_or_default().to_owned();
-                    format!("{}:{}", field("role"), field("content"))
+                let line = |message: &ingle_text::Message| {
+                    format!("{}:{}", message.role, message.content.as_str().unwrap_or_default())
                 };
-                let lines: Vec<String> = messages.as_array().into_iter().flatten().map(line).collect();
-                lines.join("|")
+                request.messages.iter().map(line).collect::<Vec<_>>().join("|")
             }
             Prompt::Plain(text) => format!("plain:{text}"),
         };

@@ -1,7 +1,7 @@
 //! What a person can change about the answers, by name.
 
 use super::slash::nearest;
-use crate::messages;
+use crate::{messages, opening};
 use anyhow::{Context, Result, anyhow, bail};
 use ingle_engine::GenerateOptions;
 use ingle_engine::sampling::{GenerationDefaults, SamplingOptions, SamplingOverrides};
@@ -46,7 +46,7 @@ impl Settings {
 
     /// The variables of the chat template.
     pub(crate) fn variables(&self) -> Map<String, Value> {
-        self.think.map(|think| ("enable_thinking".to_owned(), json!(think))).into_iter().collect()
+        self.think.map(|think| (opening::THINKING.to_owned(), json!(think))).into_iter().collect()
     }
 
     /// Every setting and its value now.

@@ -136,11 +136,16 @@ fn load(name: &ModelName, args: &Args) -> Result<(Loaded, Vec<String>)> {
         context: args.context,
     };
     let source = Arc::new(name.open()?);
+    let can_switch_thinking = opening::template(&source)
+        .is_ok_and(|text| text.is_some_and(|text| text.contains(opening::THINKING)));
     let mut progress = Progress::new_if(!args.quiet && !args.json, "loading", Unit::Bytes);
     let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
         .with_context(|| format!("cannot load {}", name.display()))?;
     progress.finish();
-    let notices = model.notices().to_vec();
+    let mut notices = model.notices().to_vec();
+    if (args.think || args.no_think) && model.has_template() && !can_switch_thinking {
+        notices.push(messages::NO_THINKING_SWITCH.into());
+    }
     Ok((Loaded::new(name.display(), model)?, notices))
 }
 

@@ -6,7 +6,7 @@ use crate::{errors, opening};
 use ingle_model::source::SourceKind;
 use ingle_model::spec::{KvBytes, ModelSpec};
 use ingle_model::{Format, Source};
-use ingle_text::Tokenizer;
+use ingle_text::{ChatTemplate, Tokenizer};
 use serde_json::{Value, json};
 
 /// Everything but the network itself.
@@ -196,10 +196,16 @@ fn text_facts(source: &Source, spec: &ModelSpec) -> (Vec<(String, String)>, Valu
             json!({ "tokenizer_error": error })
         }
     };
-    let template = match ingle_text::ChatTemplate::from_source(source) {
-        Ok(Some(_)) => "yes".to_owned(),
+    let template = match opening::template(source) {
         Ok(None) => "none: the model continues text and is not made for conversations".into(),
-        Err(error) => format!("unusable: {error}"),
+        Ok(Some(text)) => match ChatTemplate::new(&text) {
+            Ok(_) if text.contains(opening::THINKING) => {
+                "yes, and reasoning can be switched (--no-think)".into()
+            }
+            Ok(_) => "yes".to_owned(),
+            Err(error) => format!("unusable: {error}"),
+        },
+        Err(error) => format!("unusable: {}", errors::line(&error)),
     };
     document["chat_template"] = json!(template);
     lines.push(("chat template".into(), template));
