@@ -1,9 +1,9 @@
 //! From what a person typed to an opened model.
 
-use crate::{ember, env, messages};
+use crate::{ember, env, errors, messages};
 use anyhow::{Context, Result};
-use ingle_model::Source;
 use ingle_model::source::SourceKind;
+use ingle_model::{ModelSpec, Source, families};
 use ingle_text::{TemplateSources, Tokenizer};
 use std::path::{Path, PathBuf};
 
@@ -75,9 +75,20 @@ impl ModelName {
                 if let Some(ending) = foreign_ending(path) {
                     anyhow::bail!(messages::not_a_gguf_path(&self.display(), ending));
                 }
-                Source::open(path).with_context(|| format!("cannot open {}", path.display()))
+                Source::open(path).map_err(|error| self.blame(error.into()))
             }
         }
+    }
+
+    /// Puts the model's name before an error that does not say which file it is about.
+    pub(crate) fn blame(&self, error: anyhow::Error) -> anyhow::Error {
+        let name = self.display();
+        if errors::line(&error).contains(&name) { error } else { error.context(format!("cannot use {name}")) }
+    }
+
+    /// The network of the opened model.
+    pub(crate) fn describe(&self, source: &Source) -> Result<ModelSpec> {
+        families::describe(source).map_err(|error| self.blame(error.into()))
     }
 }
 

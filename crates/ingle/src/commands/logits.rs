@@ -6,13 +6,13 @@ use crate::console::Output;
 use crate::progress::{Progress, Unit};
 use crate::tensor_file::{Dtype, Planned, TensorFile};
 use crate::{messages, opening};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_engine::EngineError;
+use ingle_model::Source;
 use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::{KvBytes, ModelSpec};
-use ingle_model::{Source, families};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ const STEP_VALUES: usize = 1 << 26;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = opening::model(&args.model)?;
     let source = name.open()?;
-    let spec = families::describe(&source).with_context(|| format!("cannot use {}", name.display()))?;
+    let spec = name.describe(&source)?;
     let tokenizer = opening::tokenizer(&source);
     let tokens = match (&args.tokens, &args.text) {
         (Some(tokens), _) => tokens.clone(),

@@ -8,7 +8,7 @@ use crate::console::{Output, Style};
 use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
 use crate::{errors, figures, input, interrupt, messages};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ingle_engine::{EndReason, ExecutorKind, LoadOptions, Model, Outcome};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
@@ -140,7 +140,7 @@ fn load(name: &ModelName, args: &Args) -> Result<(Loaded, Vec<String>)> {
         .is_ok_and(|text| text.is_some_and(|text| text.contains(opening::THINKING)));
     let mut progress = Progress::new_if(!args.quiet && !args.json, "loading", Unit::Bytes);
     let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
-        .with_context(|| format!("cannot load {}", name.display()))?;
+        .map_err(|error| name.blame(error.into()))?;
     progress.finish();
     let mut notices = model.notices().to_vec();
     if (args.think || args.no_think) && model.has_template() && !can_switch_thinking {

@@ -6,10 +6,10 @@ mod network;
 use crate::console::{Output, Style, harmless};
 use crate::figures::{bytes, grouped, rounded};
 use crate::{messages, opening};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use facts::Facts;
+use ingle_model::Source;
 use ingle_model::spec::ModelSpec;
-use ingle_model::{Source, families};
 use serde_json::json;
 use std::io::Write;
 
@@ -39,7 +39,7 @@ Examples:
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = opening::model(&args.model)?;
     let source = name.open()?;
-    let spec = families::describe(&source).with_context(|| format!("cannot use {}", name.display()))?;
+    let spec = name.describe(&source)?;
     let facts = Facts::gather(&source, &spec, args.context);
     let mut output = Output::new();
     if args.json {
