@@ -25,6 +25,11 @@ impl Write for Output {
     }
 }
 
+/// One line on standard error. Nobody may be there to read it, which is no reason to fail.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Whether `error` or one of its causes is a reader that went away.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

@@ -1,6 +1,6 @@
 //! How a failure is told: one line with its causes, and the exit code.
 
-use crate::console::{Style, is_closed_pipe};
+use crate::console::{Style, is_closed_pipe, say};
 use std::process::ExitCode;
 
 /// The program was called wrongly: as clap's own complaints, exit code 2.
@@ -23,7 +23,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("{} {}", Style::of_errors().alarm("error:"), line(error));
+    say(&format!("{} {}", Style::of_errors().alarm("error:"), line(error)));
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
 }
 

@@ -1,5 +1,6 @@
 //! Text that comes through standard input.
 
+use crate::console::say;
 use anyhow::{Context, Result, bail};
 use std::io::{IsTerminal, Read};
 use std::sync::mpsc;
@@ -25,7 +26,7 @@ pub(crate) fn read_all() -> Result<String> {
         if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout)
             && std::io::stderr().is_terminal()
         {
-            eprintln!("waiting for the end of standard input (at a keyboard: Ctrl-D)");
+            say("waiting for the end of standard input (at a keyboard: Ctrl-D)");
         }
     });
     let mut bytes = Vec::new();

@@ -114,14 +114,15 @@ pub(crate) fn welcome(model: &str, parameters: &str, context: usize) -> String {
 pub(crate) fn end_reason(reason: &EndReason) -> Option<String> {
     match reason {
         EndReason::EndOfTurn => None,
-        EndReason::Length => {
-            Some("cut off at the most tokens asked for (--max-tokens, /set max_tokens)".into())
-        }
+        EndReason::Length => Some("cut off at the token limit (--max-tokens)".into()),
         EndReason::ContextFull => Some("cut off: the context is full (/clear, or a longer --context)".into()),
         EndReason::StopText(text) => Some(format!("ended at {text:?}")),
         EndReason::Stopped => Some("stopped".into()),
     }
 }
+
+/// An answer that was stopped before its first token.
+pub(crate) const STOPPED_READING: &str = "[stopped while reading the prompt]";
 
 /// After `/save`.
 pub(crate) fn saved(messages: usize, file: &str) -> String {

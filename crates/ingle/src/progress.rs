@@ -44,9 +44,7 @@ impl Progress {
             return;
         }
         let (label, unit) = (self.label, self.unit);
-        let bar = self.bar.get_or_insert_with(|| bar(label, unit, total));
-        bar.set_length(total);
-        bar.set_position(done);
+        self.bar.get_or_insert_with(|| bar(label, unit, done, total)).set_position(done);
     }
 
     /// Takes the bar away.
@@ -63,13 +61,18 @@ impl Drop for Progress {
     }
 }
 
-fn bar(label: &'static str, unit: Unit, total: u64) -> ProgressBar {
+fn bar(label: &'static str, unit: Unit, done: u64, total: u64) -> ProgressBar {
     let counts = match unit {
         Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
         Unit::Tokens => "{pos}/{len} tokens",
     };
     let style = ProgressStyle::with_template(&format!("{{msg}} {{bar:30}} {counts} {{eta}}"));
-    let bar = ProgressBar::new(total).with_message(label);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    // complete before it is first drawn: draws that follow each other too soon are left out
+    let target = indicatif::ProgressDrawTarget::hidden();
+    let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style);
+    let bar = bar.with_message(label).with_position(done);
+    bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+    bar.tick();
     bar
 }

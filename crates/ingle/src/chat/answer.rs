@@ -109,6 +109,9 @@ impl Shown<'_> {
 /// Tokens and speeds, and why the answer ended if the model did not end it.
 pub(crate) fn stats_line(outcome: &Outcome) -> String {
     let usage = &outcome.usage;
+    if outcome.reason == EndReason::Stopped && usage.decoded_tokens == 0 {
+        return messages::STOPPED_READING.into(); // how much was read is not known, so neither is the speed
+    }
     let rate = |rate: Option<f64>| rate.map(|rate| format!(" at {rate:.1} tokens/s")).unwrap_or_default();
     let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
     let cached = match usage.cached_tokens {

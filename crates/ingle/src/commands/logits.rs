@@ -2,7 +2,7 @@
 
 use crate::args::ComputeArgs;
 use crate::commands::tokenize;
-use crate::console::Output;
+use crate::console::{Output, say};
 use crate::progress::{Progress, Unit};
 use crate::tensor_file::{Dtype, Planned, TensorFile};
 use crate::{messages, opening};
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     refuse_overwriting(&source, &args.output)?;
     let context = tokens.len() + args.greedy as usize;
     if context > spec.context {
-        eprintln!("note: {}", messages::beyond_context(context, spec.context));
+        say(&format!("note: {}", messages::beyond_context(context, spec.context)));
     }
     check_memory(&spec, &args.compute, context)?;
     let plan = plan(&spec, tokens.len(), args);

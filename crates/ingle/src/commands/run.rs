@@ -4,7 +4,7 @@ use crate::args::{ComputeArgs, SamplingArgs};
 use crate::chat::{
     Conversation, Loaded, Partner, Prompt, Repl, Role, Screen, Settings, Terminal, reason_name, show_answer,
 };
-use crate::console::{Output, Style};
+use crate::console::{Output, Style, say};
 use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
 use crate::{errors, figures, input, interrupt, messages};
@@ -91,9 +91,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let silent = args.quiet || args.json;
     if !silent {
         if name == ModelName::Ember {
-            eprintln!("{}", Style::of_errors().dim(messages::DEMONSTRATION));
+            say(&Style::of_errors().dim(messages::DEMONSTRATION));
         }
-        notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+        notices.iter().for_each(|notice| say(&format!("note: {notice}")));
     }
     match prompt {
         Some(text) => answer(args, &mut partner, &settings, &text, plain, &notices),

@@ -138,6 +138,15 @@ fn a_reader_that_goes_away_is_no_error() {
     }
 }
 
+#[test]
+fn nobody_reading_errors_is_no_crash() {
+    for (args, code) in [(vec!["run", "./no-such.gguf"], 1), (vec!["run", "Who are you?"], 0)] {
+        let mut child = command(&args).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(code), "{args:?}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_single_answer_with_what_was_said() {
