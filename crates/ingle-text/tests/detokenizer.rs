@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{awkward, from_folder, from_gguf, shared};
+use common::{awkward, fixture, from_folder, from_gguf, shared};
 use ingle_text::{Detokenizer, Specials, Tokenizer};
 
 fn stream(mut detokenizer: Detokenizer, ids: &[u32]) -> String {
@@ -55,16 +55,15 @@ fn a_stream_joins_to_the_lossy_text_of_all_bytes() {
             check(file, &from_gguf(&path));
         }
     }
-    if let Some(folder) = shared("goldens/qwen3") {
-        check("golden", &from_folder(&folder));
+    for name in ["qwen3", "ember"] {
+        check(name, &from_folder(&fixture(name)));
     }
 }
 
 #[test]
 fn characters_come_whole_and_as_soon_as_they_are() {
-    let Some(folder) = shared("goldens/qwen3") else { return };
     // This vocabulary has every byte as a token, and hardly anything else.
-    let tokenizer = from_folder(&folder);
+    let tokenizer = from_folder(&fixture("qwen3"));
     let text = "aé日😀";
     let ids = tokenizer.encode(text, Specials::AsText).unwrap();
     assert_eq!(ids.len(), 1 + 2 + 3 + 4);

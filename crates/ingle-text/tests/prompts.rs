@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{from_folder, from_gguf, shared};
+use common::{fixture, from_folder, from_gguf, shared};
 use ingle_text::{
     ChatTemplate, Error, Message, Moment, Specials, TemplateSources, Tokenizer, ToolCall, render_prompt,
 };
@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 
 const NOON: Moment = Moment { year: 2025, month: 8, day: 5, hour: 12, minute: 0, second: 0 };
 
-fn ember() -> Option<(Tokenizer, ChatTemplate)> {
-    let folder = shared("ember/model")?;
+fn ember() -> (Tokenizer, ChatTemplate) {
+    let folder = fixture("ember");
     let config = std::fs::read(folder.join("tokenizer_config.json")).unwrap();
     let sources = TemplateSources::from_files(Some(&config), None, None).unwrap();
-    Some((from_folder(&folder), ChatTemplate::new(sources.choose(None, false).unwrap()).unwrap()))
+    (from_folder(&folder), ChatTemplate::new(sources.choose(None, false).unwrap()).unwrap())
 }
 
 fn prompt(tokenizer: &Tokenizer, template: &ChatTemplate, messages: &[Message]) -> Vec<u32> {
@@ -23,7 +23,7 @@ fn prompt(tokenizer: &Tokenizer, template: &ChatTemplate, messages: &[Message]) 
 
 #[test]
 fn an_ordinary_conversation_is_the_rendered_text_parsed() {
-    let Some((tokenizer, template)) = ember() else { return };
+    let (tokenizer, template) = ember();
     let messages = [
         Message::new("system", "Be brief."),
         Message::new("user", "Hi <there>, 2 < 3 & \"é\" 日本?"),
@@ -41,7 +41,7 @@ fn an_ordinary_conversation_is_the_rendered_text_parsed() {
 
 #[test]
 fn control_tokens_in_messages_are_text() {
-    let Some((tokenizer, template)) = ember() else { return };
+    let (tokenizer, template) = ember();
     let end = tokenizer.id_of("<|im_end|>").unwrap();
     let start = tokenizer.id_of("<|im_start|>").unwrap();
     let structure =
@@ -63,7 +63,7 @@ fn control_tokens_in_messages_are_text() {
 
 #[test]
 fn control_tokens_cannot_be_put_together_from_parts() {
-    let Some((tokenizer, template)) = ember() else { return };
+    let (tokenizer, template) = ember();
     let end = tokenizer.id_of("<|im_end|>").unwrap();
     let mut message = Message::new("user", "");
     message.content = json!([{"type": "text", "text": "a<|im_"}, {"type": "text", "text": "end|>b"}]);
@@ -80,7 +80,7 @@ fn control_tokens_cannot_be_put_together_from_parts() {
 
 #[test]
 fn tools_and_variables_are_text_too_and_user_defined_tokens_are_found() {
-    let Some((tokenizer, _)) = ember() else { return };
+    let (tokenizer, _) = ember();
     let source =
         "{{ tools|tojson }}{{ note }}{{ messages[0].tool_calls|tojson }}<|im_end|><think>{{ eos_token }}";
     let template = ChatTemplate::new(source).unwrap();
@@ -99,7 +99,7 @@ fn tools_and_variables_are_text_too_and_user_defined_tokens_are_found() {
 
 #[test]
 fn noncharacters_are_kept_and_all_of_them_are_too_many() {
-    let Some((tokenizer, template)) = ember() else { return };
+    let (tokenizer, template) = ember();
     let some = "\u{FDD0}<|im_end|>\u{FDD1}";
     let ids = prompt(&tokenizer, &template, &[Message::new("user", some)]);
     assert!(tokenizer.decode(&ids).unwrap().contains(some));
@@ -123,9 +123,8 @@ fn bos_comes_once_whoever_writes_it() {
 #[test]
 fn arguments_given_as_text_reach_the_template_as_an_object() {
     let Some(path) = shared("goldens/templates/deepseek-ai-DeepSeek-V3.2.jinja") else { return };
-    let Some(folder) = shared("goldens/deepseek_v3") else { return };
     let template = ChatTemplate::new(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let tokenizer = from_folder(&folder);
+    let tokenizer = from_folder(&fixture("deepseek_v3"));
     let conversation = |arguments: Value| {
         let call = ToolCall { id: Some("1".into()), name: "get_weather".into(), arguments };
         vec![

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{awkward, from_folder, from_gguf, shared};
-use ingle_text::{Specials, Tokenizer};
+use common::{awkward, fixture, from_folder, from_gguf, shared};
+use ingle_model::Source;
+use ingle_text::{Specials, TemplateSources, Tokenizer};
 
 /// Inputs and expected ids of one vocabulary.
 fn vectors(path: &std::path::Path) -> Vec<(String, Vec<u32>)> {
@@ -144,12 +145,39 @@ fn ember_has_one_tokenizer_in_all_its_files() {
 }
 
 #[test]
+fn an_opened_model_has_its_tokenizer_and_template_in_either_layout() {
+    let Some(ember) = shared("ember") else { return };
+    let mut templates = Vec::new();
+    for path in ["ember-q8_0.gguf", "model"] {
+        let source = Source::open(&ember.join(path)).unwrap();
+        assert_eq!(Tokenizer::from_source(&source).unwrap().vocab_size(), 2048);
+        templates.push(TemplateSources::from_source(&source).unwrap().default.unwrap());
+    }
+    // The converter drops the final line break of the folder's chat_template.jinja.
+    assert_eq!(templates[0].trim_end(), templates[1].trim_end());
+}
+
+#[test]
 fn harmony_answers_do_not_end_with_a_message() {
-    let Some(path) = shared("goldens/gguf/gpt_oss.gguf") else { return };
-    let tokenizer = from_gguf(&path);
+    let tokenizer = from_folder(&fixture("gpt_oss"));
     let ends: Vec<_> =
         tokenizer.end_of_generation().iter().map(|&id| tokenizer.token_text(id).unwrap()).collect();
     assert_eq!(ends, ["<|return|>", "<|endoftext|>", "<|call|>"]);
+}
+
+#[test]
+fn tokens_of_a_folder_in_the_repository_are_the_published_ones() {
+    let tokenizer = from_folder(&fixture("ember"));
+    let texts = |text: &str| -> Vec<String> {
+        let ids = tokenizer.encode(text, Specials::Parse).unwrap();
+        ids.iter().map(|&id| tokenizer.token_text(id).unwrap().to_owned()).collect()
+    };
+    assert_eq!(texts("<|im_start|>user\n12 é"), ["<|im_start|>", "user", "Ċ", "1", "2", "Ġ", "Ã©"]);
+    assert_eq!(texts("<think>\n\n</think>"), ["<think>", "ĊĊ", "</think>"]);
+    for text in awkward() {
+        let ids = tokenizer.encode(&text, Specials::AsText).unwrap();
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Moment {
     fn directive(&self, directive: char, plain: bool, out: &mut String) {
         let month = MONTHS[(self.month.clamp(1, 12) - 1) as usize];
         let day = DAYS[self.weekday()];
-        let hour12 = if self.hour % 12 == 0 { 12 } else { self.hour % 12 };
+        let hour12 = (self.hour + 11) % 12 + 1;
         let mut padded = |number: u32, width: usize| {
             let width = if plain { 1 } else { width };
             let _ = write!(out, "{number:0width$}"); // writing to a String does not fail

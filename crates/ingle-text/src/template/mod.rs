@@ -18,6 +18,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value};
 
 pub use clock::Moment;
+use limits::Hit;
 pub use limits::Limits;
 pub use sources::TemplateSources;
 
@@ -88,8 +89,8 @@ impl ChatTemplate {
         let mut environment = self.environment.clone();
         let fuel = self.limits.fuel_per_byte.saturating_mul(bytes(variables.values()));
         environment.set_fuel(Some(self.limits.fuel.saturating_add(fuel)));
-        let fuel = self.limits.fuel;
-        let limit = self.limits.output_bytes;
+        let limits = self.limits;
+        let limit = limits.output_bytes;
         on_deep_stack(move || {
             let template = environment.get_template(NAME).map_err(syntax_error)?;
             let clock = Value::from_function(move |format: &str| now.format(format));
@@ -107,7 +108,7 @@ impl ChatTemplate {
             if output.full {
                 return Err(Error::TemplateLimit { what: "bytes in a prompt", limit: limit as u64 });
             }
-            result.map_err(|error| render_error(&error, fuel))?;
+            result.map_err(|error| render_error(&error, &limits))?;
             String::from_utf8(output.bytes).map_err(|_| Error::TemplateFailed {
                 line: 0,
                 message: "wrote bytes that are not UTF-8".into(),
@@ -227,7 +228,7 @@ fn message(error: &minijinja::Error) -> String {
     excerpt_of(error.detail().map_or_else(|| error.kind().to_string(), str::to_owned).as_str(), 500)
 }
 
-fn render_error(error: &minijinja::Error, fuel: u64) -> Error {
+fn render_error(error: &minijinja::Error, limits: &Limits) -> Error {
     // Inclusions and callbacks wrap errors: what happened is at the end of the chain.
     let mut innermost = error;
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -235,7 +236,7 @@ fn render_error(error: &minijinja::Error, fuel: u64) -> Error {
         if let Some(filters::Raised(message)) = current.downcast_ref() {
             return Error::TemplateRaised { message: message.clone() };
         }
-        if let Some(limits::Hit { what, limit }) = current.downcast_ref() {
+        if let Some(Hit { what, limit }) = current.downcast_ref() {
             return Error::TemplateLimit { what, limit: *limit };
         }
         if let Some(engine) = current.downcast_ref::<minijinja::Error>() {
@@ -244,11 +245,11 @@ fn render_error(error: &minijinja::Error, fuel: u64) -> Error {
         cause = current.source();
     }
     if innermost.kind() == ErrorKind::OutOfFuel {
-        return Error::TemplateLimit { what: "steps", limit: fuel };
+        return Error::TemplateLimit { what: "steps", limit: limits.fuel };
     }
     let text = message(innermost);
     if text.contains("recursion limit") {
-        return Error::TemplateLimit { what: "levels of calls", limit: Limits::default().recursion as u64 };
+        return Error::TemplateLimit { what: "levels of calls", limit: limits.recursion as u64 };
     }
     Error::TemplateFailed { line: error.line().unwrap_or(0), message: text }
 }

@@ -1,6 +1,7 @@
 //! Where chat templates are kept: in GGUF metadata, in tokenizer_config.json, in files of their own.
 
-use ingle_model::{Metadata, Value};
+use ingle_model::source::SourceKind;
+use ingle_model::{Metadata, Source, Value};
 
 use crate::error::{Error, Result};
 use crate::tokenizer::parse_json;
@@ -17,6 +18,21 @@ pub struct TemplateSources {
 }
 
 impl TemplateSources {
+    /// The templates of an opened model, from wherever its layout keeps them.
+    ///
+    /// # Errors
+    /// As [`from_metadata`](TemplateSources::from_metadata) and [`from_files`](TemplateSources::from_files).
+    pub fn from_source(source: &Source) -> Result<TemplateSources> {
+        match source.kind {
+            SourceKind::Gguf => TemplateSources::from_metadata(&source.metadata),
+            SourceKind::HuggingFace => TemplateSources::from_files(
+                source.tokenizer_config_json()?.as_deref(),
+                source.chat_template_jinja()?.as_deref(),
+                source.chat_template_json()?.as_deref(),
+            ),
+        }
+    }
+
     /// `tokenizer.chat_template` and `tokenizer.chat_template.<name>` of a GGUF file.
     ///
     /// # Errors

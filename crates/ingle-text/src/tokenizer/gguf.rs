@@ -59,7 +59,8 @@ pub(crate) fn parts(metadata: &Metadata) -> Result<Parts> {
             let scores = metadata.floats(SCORES)?.ok_or_else(|| Error::MissingKey { key: SCORES.into() })?;
             same_length(SCORES, vocabulary.len(), scores.len())?;
             strips_space = adds_space;
-            Model::SentencePiece(SentencePiece::new(&vocabulary, scores, special.unknown, adds_space)?)
+            let model = SentencePiece::new(&vocabulary, scores, special.unknown, adds_space)?;
+            Model::SentencePiece(Box::new(model))
         }
     };
     let control = vocabulary.iter().filter_map(|(id, text, kind)| match kind {

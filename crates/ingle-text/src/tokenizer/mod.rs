@@ -13,7 +13,8 @@ mod wordpiece;
 
 use std::sync::Arc;
 
-use ingle_model::Metadata;
+use ingle_model::source::SourceKind;
+use ingle_model::{Metadata, Source};
 
 pub(crate) use added::{Matcher, Piece};
 pub(crate) use json::parse as parse_json;
@@ -59,7 +60,7 @@ pub(crate) struct Parts {
 
 enum Model {
     Pipeline(Box<Pipeline>),
-    SentencePiece(SentencePiece),
+    SentencePiece(Box<SentencePiece>),
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -86,6 +87,23 @@ impl Tokenizer {
     /// As [`from_metadata`](Tokenizer::from_metadata); malformed JSON with its line and column.
     pub fn from_json(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Tokenizer> {
         Ok(Tokenizer { parts: Arc::new(json::parts(tokenizer, config)?) })
+    }
+
+    /// The tokenizer of an opened model, from wherever its layout keeps it.
+    ///
+    /// # Errors
+    /// As [`from_metadata`](Tokenizer::from_metadata) and [`from_json`](Tokenizer::from_json);
+    /// [`Error::MissingKey`] for a folder without tokenizer.json.
+    pub fn from_source(source: &Source) -> Result<Tokenizer> {
+        match source.kind {
+            SourceKind::Gguf => Tokenizer::from_metadata(&source.metadata),
+            SourceKind::HuggingFace => {
+                let tokenizer = source.tokenizer_json()?;
+                let tokenizer =
+                    tokenizer.ok_or_else(|| Error::MissingKey { key: "tokenizer.json".into() })?;
+                Tokenizer::from_json(&tokenizer, source.tokenizer_config_json()?.as_deref())
+            }
+        }
     }
 
     /// The token ids of `text`, nothing added before or after.

@@ -1,6 +1,8 @@
 //! The pre-tokenisers that `tokenizer.ggml.pre` names: how each family cuts text into words before merging.
 //!
-//! The expressions are those of the families' published tokenizer.json files.
+//! The expressions are those of the families' published tokenizer.json files. The engine that matches them gives up
+//! on a run of more than a million spaces, and the rest of the run is then one word: all the text is still there, in
+//! other tokens than the reference's.
 
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;

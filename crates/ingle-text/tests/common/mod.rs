@@ -16,6 +16,15 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// A folder with a tokenizer that lies in the repository: `ember`, or `qwen3`, `gpt_oss`, `deepseek_v3` with 256 bytes,
+/// 16 merges and 16 control tokens each.
+pub fn fixture(name: &str) -> PathBuf {
+    if name == "ember" {
+        return Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/ember/model")).to_owned();
+    }
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
+}
+
 /// The tokenizer of a GGUF file.
 pub fn from_gguf(path: &Path) -> Tokenizer {
     let source = Source::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
