@@ -14,7 +14,10 @@ const FAMILIES: [&str; 2] = ["qwen2", "qwen3"];
 /// are the golden ones.
 pub fn goldens() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/ingle-cpu/tests/fixtures");
-    println!("{:<18} {:<6} {:<10} {:>12} {:>12}  greedy", "model", "prompt", "executor", "largest diff", "NMSE");
+    println!(
+        "{:<18} {:<6} {:<10} {:>12} {:>12}  greedy",
+        "model", "prompt", "executor", "largest diff", "NMSE"
+    );
     for family in FAMILIES {
         let file = std::fs::read(folder.join(family).join("golden.safetensors"))?;
         let golden = safetensors::SafeTensors::deserialize(&file)?;

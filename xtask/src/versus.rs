@@ -42,11 +42,17 @@ pub fn versus(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         // loaded anew each round: the peer must find the memory free
         let rates = measure(options)?;
-        println!("round {round}: ingle   prompt {:8.1} t/s   generate {:7.2} t/s", rates.prompt, rates.generate);
+        println!(
+            "round {round}: ingle   prompt {:8.1} t/s   generate {:7.2} t/s",
+            rates.prompt, rates.generate
+        );
         ours.push(rates);
         if !options.peer.is_empty() {
             let rates = ask_peer(options)?;
-            println!("round {round}: peer    prompt {:8.1} t/s   generate {:7.2} t/s", rates.prompt, rates.generate);
+            println!(
+                "round {round}: peer    prompt {:8.1} t/s   generate {:7.2} t/s",
+                rates.prompt, rates.generate
+            );
             theirs.push(rates);
         }
     }
@@ -107,7 +113,8 @@ fn ask_peer(options: &Options) -> Result<Rates> {
         bail!("the peer failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().rev().find(|line| line.starts_with('{')).context("the peer printed no JSON line")?;
+    let last =
+        text.lines().rev().find(|line| line.starts_with('{')).context("the peer printed no JSON line")?;
     let line: serde_json::Value = serde_json::from_str(last)?;
     let rate = |names: [&str; 2]| {
         let found = names.iter().find_map(|name| line[*name].as_f64());

@@ -43,7 +43,9 @@ pub enum EngineError {
     #[error("the folder has no tokenizer.json; text cannot be turned into tokens without it")]
     NoTokenizer,
     /// Chat was asked of a model without a chat template.
-    #[error("the model has no chat template: it is made to continue text, not to answer; send it plain text (--raw)")]
+    #[error(
+        "the model has no chat template: it is made to continue text, not to answer; send it plain text (--raw)"
+    )]
     NoTemplate,
     /// Nothing to continue.
     #[error("the prompt has no tokens; there is nothing to continue")]

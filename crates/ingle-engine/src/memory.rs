@@ -30,7 +30,9 @@ fn control_group() -> Option<u64> {
     let limit: u64 = read("memory.max")?.trim().parse().ok()?; // "max" is no number: no limit
     let used: u64 = read("memory.current")?.trim().parse().ok()?;
     let droppable = read("memory.stat")
-        .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok())
+        .and_then(|stat| {
+            stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
+        })
         .unwrap_or(0);
     Some(limit.saturating_sub(used.saturating_sub(droppable)))
 }

@@ -117,10 +117,13 @@ impl Model {
                     progress(LoadProgress { done: at.done, total: at.total });
                 };
                 let production = Production::load(spec, source, cpu, report)?;
-                let slow: Vec<&str> = production.generic_formats().iter().map(|format| format.name()).collect();
+                let slow: Vec<&str> =
+                    production.generic_formats().iter().map(|format| format.name()).collect();
                 if !slow.is_empty() {
                     let formats = slow.join(", ");
-                    notices.push(format!("{formats} weights have no fast kernel yet and run several times slower"));
+                    notices.push(format!(
+                        "{formats} weights have no fast kernel yet and run several times slower"
+                    ));
                 }
                 (Box::new(production), threads, Some(kernels.isa()))
             }

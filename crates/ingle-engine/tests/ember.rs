@@ -98,7 +98,8 @@ fn an_answer_ends_for_the_reason_it_gives() {
     let mut model = ember(&LoadOptions { context: Some(context), ..LoadOptions::default() });
     let mut session = model.open().unwrap();
 
-    let short = answer(&mut model, &mut session, &prompt, &GenerateOptions { max_tokens: Some(3), ..greedy() });
+    let short =
+        answer(&mut model, &mut session, &prompt, &GenerateOptions { max_tokens: Some(3), ..greedy() });
     assert_eq!((short.reason, short.tokens.len()), (EndReason::Length, 3));
     let stop = GenerateOptions { stop: vec!["language".into()], ..greedy() };
     let stopped = answer(&mut model, &mut session, &prompt, &stop);

@@ -24,7 +24,12 @@ fn parameters_and_kv_bytes_equal_the_recomputed_totals() {
         let billions = |count: u64| (count - omitted) as f64 / 1e9;
         assert_close(id, "parameters", billions(spec.parameters()), total);
         let active = number(row, "params_active_recomputed_b").unwrap();
-        assert_close(id, "active parameters", spec.active_parameters() as f64 / 1e9 - omitted_active(&spec), active);
+        assert_close(
+            id,
+            "active parameters",
+            spec.active_parameters() as f64 / 1e9 - omitted_active(&spec),
+            active,
+        );
 
         // the table counts 16-bit caches, 8-bit indexer keys, and leaves the recurrent state out
         let bytes = KvBytes { values: 2.0, indexer: 1.0, state: 0.0 };
@@ -34,7 +39,11 @@ fn parameters_and_kv_bytes_equal_the_recomputed_totals() {
         assert_eq!(one, full + window, "{id}: KV bytes of the first token");
         let long = 1_000_000;
         let sliding = number(row, "sliding_window").unwrap_or(0.0);
-        assert_eq!(spec.kv_bytes(long, bytes), full * long as f64 + window * sliding, "{id}: KV bytes at {long}");
+        assert_eq!(
+            spec.kv_bytes(long, bytes),
+            full * long as f64 + window * sliding,
+            "{id}: KV bytes at {long}"
+        );
         checked += 1;
     }
     assert_eq!(checked, 49, "rows with recomputed totals, Gemma 4 left out");
@@ -50,7 +59,11 @@ fn a_decode_step_reads_every_active_weight_once_and_does_two_operations_with_eac
     let dense = network(row("Qwen3-0.6B"));
     let cost = dense.step_cost(&Load::decode(0), KvBytes::F16);
     let one_row = dense.hidden as f64 * 2.0;
-    assert_eq!(cost.weight_bytes, dense.parameters() as f64 * 2.0 + one_row, "tied: head once, one row looked up");
+    assert_eq!(
+        cost.weight_bytes,
+        dense.parameters() as f64 * 2.0 + one_row,
+        "tied: head once, one row looked up"
+    );
     let attention = 2.0 * 28.0 * 16.0 * 256.0;
     assert_eq!(cost.operations, dense.parameters() as f64 * 2.0 + attention);
     assert_eq!(cost.kv_bytes, 0.0);

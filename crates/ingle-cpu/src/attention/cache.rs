@@ -6,10 +6,8 @@
 #![allow(unsafe_code)] // bytes of a page are read as 16-bit floats
 
 use crate::buffer::{Buffer, OutOfMemory};
+use crate::kernels::PAGE;
 use half::f16;
-
-/// Positions in a page.
-pub(crate) const PAGE: usize = 64;
 
 /// Sizes of a layer's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

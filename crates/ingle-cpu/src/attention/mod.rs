@@ -3,15 +3,13 @@
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 pub(crate) mod cache;
-mod lanes;
-mod tile;
 
 use crate::Cpu;
+use crate::kernels::{PAGE, PageWeights, QUERIES};
 use crate::pool::Shares;
-use cache::{LayerKv, PAGE};
+use cache::LayerKv;
 use ingle_model::spec::Attention;
 use std::ops::Range;
-use tile::{QUERIES, Scores, TileKernels};
 
 /// Rows of one sequence whose keys and values are already in `kv`.
 pub(crate) struct Rows<'a> {
@@ -35,7 +33,6 @@ pub(crate) fn attend(
 ) {
     let group = attention.heads / attention.kv_heads;
     let rows_together = (QUERIES / group).max(1);
-    let kernels = TileKernels::of(cpu.kernels.isa());
     let out = Shares::new(out);
     for sequence in sequences {
         let blocks = sequence.rows.len().div_ceil(rows_together);
@@ -56,7 +53,7 @@ pub(crate) fn attend(
                         let last = row + 1 == rows.end && head + 1 == (kv_head + 1) * group;
                         if count == QUERIES || last {
                             let pairs = &pairs[..count];
-                            attend_tile(cpu, &kernels, attention, sequence, pairs, queries, sinks, &out);
+                            attend_page_by_page(cpu, attention, sequence, pairs, queries, sinks, &out);
                             count = 0;
                         }
                     }
@@ -74,10 +71,8 @@ struct Running {
 }
 
 /// Up to [`QUERIES`] `(row, head)` pairs of one KV head.
-#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename them
-fn attend_tile(
+fn attend_page_by_page(
     cpu: &Cpu,
-    kernels: &TileKernels,
     attention: &Attention,
     sequence: &Rows,
     pairs: &[(usize, usize)],
@@ -105,17 +100,17 @@ fn attend_tile(
     let first_page = pairs.iter().map(|pair| seen(pair.0).start).min().unwrap_or(0) / PAGE;
     let end = pairs.iter().map(|pair| seen(pair.0).end).max().unwrap_or(0);
     let mut running = [Running { largest: f32::NEG_INFINITY, sum: 0.0 }; QUERIES];
-    let mut scores: Scores = [[0.0; PAGE]; QUERIES];
+    let mut scores: PageWeights = [[0.0; PAGE]; QUERIES];
     for page in first_page..end.div_ceil(PAGE) {
         let (keys, values) = sequence.kv.tile(page, kv_head);
-        kernels.scores(query_of, keys, &mut scores);
+        cpu.kernels.page_scores(query_of, keys, &mut scores);
         for (at, &(row, _)) in pairs.iter().enumerate() {
             let seen = seen(row);
             let inside = |position: usize| position.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
             let visible = inside(seen.start)..inside(seen.end);
             weigh(cpu, attention, &mut scores[at], visible, &mut running[at], out_of[at]);
         }
-        kernels.accumulate(&scores, values, (end - page * PAGE).min(PAGE), out_of);
+        cpu.kernels.page_accumulate(&scores, values, (end - page * PAGE).min(PAGE), out_of);
     }
     for (at, &(_, head)) in pairs.iter().enumerate() {
         let Running { largest, sum } = running[at];

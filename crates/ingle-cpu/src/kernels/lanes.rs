@@ -112,7 +112,8 @@ macro_rules! kernel_table {
             use half::f16;
 
             use $crate::kernels::lanes::compile;
-            use $crate::kernels::{FloatRows, Int8Rows, Tile, blocks, floats, superblocks, vectors};
+            use $crate::kernels::{FloatRows, Int8Rows, PageWeights, Tile};
+            use $crate::kernels::{blocks, floats, pages, superblocks, vectors};
 
             type L = $lanes;
             compile!($features float_f32(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F32>);
@@ -145,6 +146,12 @@ macro_rules! kernel_table {
             compile!($features to_f16(x: &[f32], out: &mut [f16]) = vectors::to_f16::<L>);
             compile!($features max(x: &[f32]) -> f32 = vectors::max::<L>);
             compile!($features exp_sum(x: &mut [f32], shift: f32) -> f32 = vectors::exp_sum::<L>);
+            compile!($features page_scores(
+                queries: &[&[f32]], keys: &[f16], out: &mut PageWeights
+            ) = pages::scores::<L>);
+            compile!($features page_accumulate(
+                weights: &PageWeights, values: &[f16], positions: usize, out: &mut [&mut [f32]]
+            ) = pages::accumulate::<L>);
 
             $crate::kernels::Kernels {
                 isa: $isa,
@@ -164,6 +171,8 @@ macro_rules! kernel_table {
                 to_f16,
                 max,
                 exp_sum,
+                page_scores,
+                page_accumulate,
             }
         };
     };

@@ -1,7 +1,7 @@
 //! The innermost loops, once per instruction set, and the table through which everything else calls them.
 //!
-//! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, `vectors`)
-//! written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
+//! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, `vectors`,
+//! `pages`) written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod blocks;
 mod floats;
 mod lanes;
 pub mod layout;
+mod pages;
 mod scalar;
 mod superblocks;
 mod table;
@@ -30,6 +31,12 @@ pub use table::{Isa, Kernels};
 pub const GROUP: usize = 16;
 /// Most input rows of one kernel call.
 pub const BATCH: usize = 8;
+/// Cached positions in a page.
+pub const PAGE: usize = 64;
+/// Most queries of one call over a page.
+pub const QUERIES: usize = 16;
+/// Scores or weights of some queries at the positions of a page.
+pub type PageWeights = [[f32; PAGE]; QUERIES];
 /// Results of one kernel call: for each input row, the products with the 16 weight rows.
 pub type Tile = [[f32; GROUP]; BATCH];
 

@@ -7,7 +7,7 @@ use super::layout::{
     self, BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
 };
-use super::{FloatRows, GROUP, Int8Rows, Isa, Kernels, Tile};
+use super::{FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Tile};
 
 /// The scalar table.
 pub(super) fn table() -> &'static Kernels {
@@ -29,6 +29,8 @@ pub(super) fn table() -> &'static Kernels {
         to_f16,
         max,
         exp_sum,
+        page_scores,
+        page_accumulate,
     }
 }
 
@@ -314,4 +316,32 @@ fn max(x: &[f32]) -> f32 {
 fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
     x.iter_mut().for_each(|x| *x = (*x - shift).exp());
     sum_of(x.len(), |i| x[i])
+}
+
+fn page_scores(queries: &[&[f32]], keys: &[f16], out: &mut PageWeights) {
+    for (query, out) in queries.iter().zip(out) {
+        for position in 0..PAGE {
+            out[position] = sum_of(query.len(), |at| query[at] * keys[at * PAGE + position].to_f32());
+        }
+    }
+}
+
+fn page_accumulate(weights: &PageWeights, values: &[f16], positions: usize, out: &mut [&mut [f32]]) {
+    let width = values.len() / PAGE;
+    for (weights, out) in weights.iter().zip(out) {
+        for component in 0..width {
+            out[component] += weighted(weights, values, positions, component, width);
+        }
+    }
+}
+
+/// Component `component` of the weighted sum of the first `positions` values.
+pub(super) fn weighted(
+    weights: &[f32; PAGE],
+    values: &[f16],
+    positions: usize,
+    component: usize,
+    width: usize,
+) -> f32 {
+    sum_of(positions, |at| weights[at] * values[at * width + component].to_f32())
 }

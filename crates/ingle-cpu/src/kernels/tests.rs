@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Isa, Kernels};
+use super::{Isa, Kernels, PAGE, QUERIES};
 
 fn tables() -> Vec<&'static Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
@@ -212,6 +212,53 @@ fn all_tables_round_activations_to_the_same_integers() {
         for (pair, (low, high)) in pairs[..4].iter().zip([(0, 2), (1, 3), (4, 6), (5, 7)]) {
             let of = |j: usize| sum(&values[32 * j..32 * j + 32]);
             assert_eq!((i32::from(*pair as i16), pair >> 16), (of(low), of(high)));
+        }
+    }
+}
+
+#[test]
+fn products_over_a_page_are_exact() {
+    let noise = |seed: u32, count: usize| -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    };
+    for kernels in Isa::ALL.into_iter().filter_map(Kernels::for_isa) {
+        let isa = kernels.isa();
+        for width in [1, 7, 16, 24, 64, 80, 128, 256] {
+            for count in [1, 2, 3, 4, 5, QUERIES] {
+                let queries: Vec<Vec<f32>> = (0..count).map(|at| noise(at as u32, width)).collect();
+                let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+                let halves: Vec<f16> = noise(99, width * PAGE).into_iter().map(f16::from_f32).collect();
+                let mut scores = [[f32::NAN; PAGE]; QUERIES];
+                kernels.page_scores(&queries, &halves, &mut scores);
+                for (query, scores) in queries.iter().zip(&scores) {
+                    for position in 0..PAGE {
+                        let key = (0..width).map(|at| halves[at * PAGE + position].to_f64());
+                        let exact: f64 = key.zip(*query).map(|(key, &query)| key * f64::from(query)).sum();
+                        assert!((f64::from(scores[position]) - exact).abs() < 1e-4, "{isa:?} {width}");
+                    }
+                }
+                for positions in [1, 17, PAGE] {
+                    let mut rows: Vec<Vec<f32>> = (0..count).map(|at| noise(at as u32 + 7, width)).collect();
+                    let before = rows.clone();
+                    let mut out: Vec<&mut [f32]> = rows.iter_mut().map(Vec::as_mut_slice).collect();
+                    kernels.page_accumulate(&scores, &halves, positions, &mut out);
+                    for query in 0..count {
+                        for component in 0..width {
+                            let value = |at: usize| halves[at * width + component].to_f64();
+                            let weighted = |at: usize| f64::from(scores[query][at]) * value(at);
+                            let exact = f64::from(before[query][component])
+                                + (0..positions).map(weighted).sum::<f64>();
+                            let ours = f64::from(rows[query][component]);
+                            assert!((ours - exact).abs() < 2e-3, "{isa:?} {width} {positions}");
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -157,15 +157,11 @@ impl Layer {
     }
 
     /// `normed = norm(x)`, or a copy where the layer has no such norm.
-    fn norm_before(
-        &self,
-        cpu: &Cpu,
-        place: usize,
-        norm: Option<Norm>,
-        scratch: &mut Scratch,
-    ) {
+    fn norm_before(&self, cpu: &Cpu, place: usize, norm: Option<Norm>, scratch: &mut Scratch) {
         match (&self.norms[place], norm) {
-            (Some(weight), Some(norm)) => norm_rows(cpu, &scratch.x, weight, norm.epsilon, &mut scratch.normed),
+            (Some(weight), Some(norm)) => {
+                norm_rows(cpu, &scratch.x, weight, norm.epsilon, &mut scratch.normed)
+            }
             _ => scratch.normed.copy_from_slice(&scratch.x),
         }
     }

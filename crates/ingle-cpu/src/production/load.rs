@@ -70,7 +70,8 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn tensor(&self, role: Role, layer: Option<usize>) -> Result<&TensorSpec, ExecutorError> {
-        let missing = || Error::tensor(format!("{role:?}"), format!("of layer {layer:?} is not bound to a file"));
+        let missing =
+            || Error::tensor(format!("{role:?}"), format!("of layer {layer:?} is not bound to a file"));
         Ok(self.spec.tensor(role, layer).ok_or_else(missing)?)
     }
 
@@ -87,7 +88,8 @@ impl Loader<'_> {
         };
         let bytes = self.source.bytes(&stored);
         let packed = Matrix::pack(stored.format, rows, columns, bytes, self.cpu);
-        let packed = packed.map_err(|error| Error::tensor(&stored.name, format!("cannot be packed: {error}")))?;
+        let packed =
+            packed.map_err(|error| Error::tensor(&stored.name, format!("cannot be packed: {error}")))?;
         self.source.release(&stored);
         self.report(self.done + stored.bytes as u64);
         Ok(packed)

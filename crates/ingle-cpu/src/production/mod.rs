@@ -156,7 +156,15 @@ impl Executor for Production {
         }
         for index in 0..self.layers.len() {
             let (layer, spec) = (&self.layers[index], &self.spec.layers[index]);
-            layer.attend(&self.cpu, index, spec, &placed, &self.rotations, &mut self.sequences, &mut self.scratch)?;
+            layer.attend(
+                &self.cpu,
+                index,
+                spec,
+                &placed,
+                &self.rotations,
+                &mut self.sequences,
+                &mut self.scratch,
+            )?;
             layer.transform(&self.cpu, spec, &mut self.scratch);
             if batch.hidden {
                 output.hidden.push(self.scratch.x.clone());

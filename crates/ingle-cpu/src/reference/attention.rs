@@ -34,7 +34,9 @@ impl Reference {
         placed: &[(SequenceId, Range<usize>, usize)],
     ) -> Result<Vec<f32>, ExecutorError> {
         let mixer = self.spec.layers[layer].mixer.clone();
-        let Mixer::Attention(attention) = &mixer else { return Err(unsupported("another mixer than attention")) };
+        let Mixer::Attention(attention) = &mixer else {
+            return Err(unsupported("another mixer than attention"));
+        };
         let at = Some(layer);
         let bias = |role| attention.qkv_bias.then_some(role);
         let mut queries = self.project(x, Role::Query, bias(Role::QueryBias), at)?;
@@ -48,8 +50,10 @@ impl Reference {
         let mut keys = self.normed(&keys, attention.qk_norm, Role::KeyNorm, at)?;
         let sinks = if attention.sinks { self.values(Role::Sinks, at)? } else { Vec::new() };
 
-        let (query_row, key_row) = (attention.heads * attention.key_dim, attention.kv_heads * attention.key_dim);
-        let (value_row, out_row) = (attention.kv_heads * attention.value_dim, attention.heads * attention.value_dim);
+        let (query_row, key_row) =
+            (attention.heads * attention.key_dim, attention.kv_heads * attention.key_dim);
+        let (value_row, out_row) =
+            (attention.kv_heads * attention.value_dim, attention.heads * attention.value_dim);
         let mut out = vec![0.0; x.len() / self.spec.hidden * out_row];
         for (id, rows, first) in placed {
             for row in rows.clone() {

@@ -8,11 +8,11 @@ mod ops;
 
 use crate::sequences::Sequences;
 use attention::LayerCache;
-pub(crate) use ops::activate;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
 use ingle_model::format::dequantise;
 use ingle_model::spec::{FeedForward, Mixer, ModelSpec, Norm, Role, TensorSpec};
 use ingle_model::{Error, Source};
+pub(crate) use ops::activate;
 use std::sync::Arc;
 
 /// Runs a network in plain 32-bit arithmetic.
@@ -39,7 +39,8 @@ impl Reference {
     }
 
     fn tensor(&self, role: Role, layer: Option<usize>) -> Result<&TensorSpec, ExecutorError> {
-        let missing = || Error::tensor(format!("{role:?}"), format!("of layer {layer:?} is not bound to a file"));
+        let missing =
+            || Error::tensor(format!("{role:?}"), format!("of layer {layer:?} is not bound to a file"));
         Ok(self.spec.tensor(role, layer).ok_or_else(missing)?)
     }
 

@@ -162,8 +162,7 @@ fn check_chunks(executor: &mut dyn Executor, tokens: &[u32], expected: &[f32], t
     let (one, two) = (executor.open(64).unwrap(), executor.open(64).unwrap());
 
     // both sequences in one step, in unequal chunks, after a false start that is taken back
-    let false_start =
-        [Slice { sequence: two, tokens: &[1, 2, 3, 4, 5], logits: LogitRows::None }];
+    let false_start = [Slice { sequence: two, tokens: &[1, 2, 3, 4, 5], logits: LogitRows::None }];
     executor.step(&Batch { slices: &false_start, hidden: false }, &mut output).unwrap();
     assert!(output.logits.is_empty());
     executor.truncate(two, 0).unwrap();

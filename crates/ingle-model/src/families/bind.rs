@@ -77,7 +77,10 @@ fn row_range(tensor: &TensorInfo, first: usize, rows: usize) -> Result<TensorInf
     let row_bytes = tensor.format.row_bytes(columns);
     let fits = first.checked_add(rows).is_some_and(|end| end <= stored_rows);
     let (Some(row_bytes), true) = (row_bytes, fits) else {
-        return Err(Error::tensor(&tensor.name, format!("is too small to hold rows {first} to {}", first + rows)));
+        return Err(Error::tensor(
+            &tensor.name,
+            format!("is too small to hold rows {first} to {}", first + rows),
+        ));
     };
     let mut shape = tensor.shape.clone();
     shape[0] = rows;

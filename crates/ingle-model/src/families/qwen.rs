@@ -5,8 +5,8 @@ use super::{Dialect, Family, Header, names};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::spec::{
-    Activation, Attention, Dense, FeedForward, Head, LayerNorms, LayerSpec, Mixer, ModelSpec, Norm, Pairing, Rope,
-    RopeScaling, Yarn,
+    Activation, Attention, Dense, FeedForward, Head, LayerNorms, LayerSpec, Mixer, ModelSpec, Norm, Pairing,
+    Rope, RopeScaling, Yarn,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -217,7 +217,9 @@ fn from_hub(header: &Header, architecture: &str) -> Result<Dimensions> {
 /// `layer_types` wins; else layers from `max_window_layers` on are windowed when `use_sliding_window` is set.
 fn hub_windows(keys: &Metadata, layers: usize) -> Result<Vec<Option<usize>>> {
     let in_use = keys.flag("use_sliding_window")?.unwrap_or(false);
-    let Some(window) = keys.count("sliding_window")?.filter(|_| in_use) else { return Ok(vec![None; layers]) };
+    let Some(window) = keys.count("sliding_window")?.filter(|_| in_use) else {
+        return Ok(vec![None; layers]);
+    };
     if let Some(types) = keys.strings("layer_types")? {
         if types.len() != layers {
             return Err(Error::metadata("layer_types", format!("must name {layers} layers")));

@@ -44,7 +44,9 @@ fn attention_is_sane(attention: &Attention, rotated: usize) -> Result<(), String
     let Attention { heads, kv_heads, key_dim, value_dim, .. } = *attention;
     let in_range = |size: usize| (1..=1 << 16).contains(&size);
     if ![heads, kv_heads, key_dim, value_dim].into_iter().all(in_range) {
-        return Err(format!("has impossible attention sizes: {heads} heads, {kv_heads} KV heads, widths {key_dim} and {value_dim}"));
+        return Err(format!(
+            "has impossible attention sizes: {heads} heads, {kv_heads} KV heads, widths {key_dim} and {value_dim}"
+        ));
     }
     if !heads.is_multiple_of(kv_heads) {
         return Err(format!("has {heads} heads, which is not a multiple of its {kv_heads} KV heads"));

@@ -111,8 +111,7 @@ impl Mixer {
                 vec![KvSpec { kind, values: attention.kv_heads * (attention.key_dim + attention.value_dim) }]
             }
             Mixer::Latent(latent) => {
-                let mut kv =
-                    vec![KvSpec { kind: KvKind::Latent, values: latent.kv_rank + latent.rope_dim }];
+                let mut kv = vec![KvSpec { kind: KvKind::Latent, values: latent.kv_rank + latent.rope_dim }];
                 let keys = latent.indexer.as_ref().map(|indexer| indexer.head_dim);
                 kv.extend(keys.map(|values| KvSpec { kind: KvKind::Indexer, values }));
                 kv
@@ -264,7 +263,9 @@ impl ModelSpec {
         };
         if self.tensors.is_empty() {
             let needs = self.needs().into_iter().filter(|need| belongs(need.role, need.layer));
-            return needs.map(|need| (need.elements() as f64, need.elements() as f64 * 2.0, need.role)).collect();
+            return needs
+                .map(|need| (need.elements() as f64, need.elements() as f64 * 2.0, need.role))
+                .collect();
         }
         let bound = self.tensors.iter().filter(|tensor| belongs(tensor.role, tensor.layer));
         bound

@@ -10,7 +10,9 @@ mod rope;
 mod tensors;
 
 pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
-pub use feed_forward::{Activation, Dense, ExpertGroups, FeedForward, Gating, MixtureOfExperts, Scoring, SharedExpert};
+pub use feed_forward::{
+    Activation, Dense, ExpertGroups, FeedForward, Gating, MixtureOfExperts, Scoring, SharedExpert,
+};
 pub use mixer::{Attention, GatedDeltaNet, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder};
 pub use rope::{AxisLayout, AxisSections, Pairing, Rope, RopeScaling, Yarn};
 pub use tensors::{Need, Role, TensorSpec};
