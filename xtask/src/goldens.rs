@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
 use ingle_model::{Source, families};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Families with checkpoints and goldens among the fixtures.
@@ -41,7 +41,7 @@ fn load_production(source: Arc<Source>) -> Result<Box<dyn Executor>> {
 }
 
 fn row(
-    model: &PathBuf,
+    model: &Path,
     prompt: &str,
     executor_name: &str,
     golden: &safetensors::SafeTensors,

@@ -39,9 +39,6 @@ pub enum EngineError {
     /// The instruction set asked for is not there.
     #[error("this processor has no {0} instructions; leave the choice to the program or name another set")]
     NoIsa(&'static str),
-    /// A folder without tokenizer.json.
-    #[error("the folder has no tokenizer.json; text cannot be turned into tokens without it")]
-    NoTokenizer,
     /// Chat was asked of a model without a chat template.
     #[error(
         "the model has no chat template: it is made to continue text, not to answer; send it plain text (--raw)"

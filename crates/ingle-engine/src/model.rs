@@ -6,7 +6,6 @@ use crate::sampling::GenerationDefaults;
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Executor, SequenceId};
-use ingle_model::source::SourceKind;
 use ingle_model::spec::{KvBytes, ModelSpec};
 use ingle_model::{Source, families};
 use ingle_text::{ChatTemplate, Message, Moment, TemplateSources, Tokenizer};
@@ -49,6 +48,8 @@ pub struct Model {
     pub(crate) executor: Box<dyn Executor>,
     pub(crate) tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    /// For conversations with tools; some models have a variant for them.
+    tool_template: Option<ChatTemplate>,
     defaults: GenerationDefaults,
     /// Tokens after which an answer is over.
     pub(crate) ends: Vec<u32>,
@@ -90,8 +91,9 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Model, EngineError> {
         let spec = families::describe(&source)?;
-        let tokenizer = tokenizer(&source)?;
-        let template = template(&source)?;
+        let tokenizer = Tokenizer::from_source(&source)?;
+        let sources = TemplateSources::from_source(&source)?;
+        let (template, tool_template) = (template(&sources, false)?, template(&sources, true)?);
         let defaults = match &source.generation_config {
             Some(config) => GenerationDefaults::from_generation_config(config)?,
             None => GenerationDefaults::from_metadata(&source.metadata)?,
@@ -128,7 +130,18 @@ impl Model {
                 (Box::new(production), threads, Some(kernels.isa()))
             }
         };
-        Ok(Model { executor, tokenizer, template, defaults, ends, context, threads, isa, notices })
+        Ok(Model {
+            executor,
+            tokenizer,
+            template,
+            tool_template,
+            defaults,
+            ends,
+            context,
+            threads,
+            isa,
+            notices,
+        })
     }
 
     /// The network.
@@ -195,36 +208,20 @@ impl Model {
     /// The prompt of a conversation, as the model's template writes it. Control tokens spelled inside messages stay
     /// plain text.
     pub fn render(&self, request: &ChatRequest) -> Result<Vec<u32>, EngineError> {
-        let template = self.template.as_ref().ok_or(EngineError::NoTemplate)?;
+        let template = if request.tools.is_empty() { &self.template } else { &self.tool_template };
+        let template = template.as_ref().ok_or(EngineError::NoTemplate)?;
         let ChatRequest { messages, tools, variables } = request;
         let tools = (!tools.is_empty()).then_some(tools.as_slice());
         Ok(ingle_text::render_prompt(template, &self.tokenizer, messages, tools, variables, Moment::now())?)
     }
 }
 
-fn tokenizer(source: &Source) -> Result<Tokenizer, EngineError> {
-    match source.kind {
-        SourceKind::Gguf => Ok(Tokenizer::from_metadata(&source.metadata)?),
-        SourceKind::HuggingFace => {
-            let document = source.tokenizer_json()?.ok_or(EngineError::NoTokenizer)?;
-            let config = source.tokenizer_config_json()?;
-            Ok(Tokenizer::from_json(&document, config.as_deref())?)
-        }
+/// The template for conversations with or without tools, if the model comes with one.
+fn template(sources: &TemplateSources, tools: bool) -> Result<Option<ChatTemplate>, EngineError> {
+    match sources.choose(None, tools) {
+        Ok(text) => Ok(Some(ChatTemplate::new(text)?)),
+        Err(_) => Ok(None), // a base model: the person hears of it when a conversation is asked for
     }
-}
-
-/// The chat template the model comes with, if it comes with one.
-fn template(source: &Source) -> Result<Option<ChatTemplate>, EngineError> {
-    let sources = match source.kind {
-        SourceKind::Gguf => TemplateSources::from_metadata(&source.metadata)?,
-        SourceKind::HuggingFace => {
-            let config = source.tokenizer_config_json()?;
-            let jinja = source.chat_template_jinja()?;
-            let json = source.chat_template_json()?;
-            TemplateSources::from_files(config.as_deref(), jinja.as_deref(), json.as_deref())?
-        }
-    };
-    Ok(sources.default.as_deref().map(ChatTemplate::new).transpose()?)
 }
 
 /// Tokens a session can hold: what was asked for, else the model's own context, cut to the memory that is free.

@@ -37,6 +37,7 @@ pub(super) fn load(
     let final_norm = loader.norm(norm, Role::FinalNorm, None)?.unwrap_or_default();
     let head_bias = loader.vector(spec.head.bias, Role::HeadBias, None)?;
     let embedding = loader.tensor(Role::Embedding, None)?.clone();
+    source.expect_scattered_reads(&embedding.stored);
     loader.report(total);
     let rotations = spec.ropes.iter().map(Rotation::new).collect();
     let (sequences, scratch) = (Sequences::default(), Scratch::default());

@@ -1,7 +1,7 @@
 //! Numbers that no network can have, refused before anything is sized or divided by them.
 
 use crate::error::{Error, Result};
-use crate::spec::{Attention, FeedForward, Mixer, ModelSpec, RopeScaling};
+use crate::spec::{Attention, FeedForward, LayerNorms, Mixer, ModelSpec, Norm, RopeScaling};
 
 /// Larger than any dimension of a published network by orders of magnitude, small enough that products of a few
 /// dimensions fit 64 bits.
@@ -16,19 +16,31 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
     }
     for rope in &spec.ropes {
         within("rotary dimensions", rope.dims)?;
-        let divisor = match &rope.scaling {
-            RopeScaling::Linear { factor } => *factor,
-            RopeScaling::Yarn(yarn) => yarn.factor.min(yarn.original_context),
-            RopeScaling::None | RopeScaling::Divisors(_) => 1.0,
+        let scaling: &[f64] = match &rope.scaling {
+            RopeScaling::Linear { factor } => &[*factor],
+            RopeScaling::Yarn(yarn) => &[yarn.factor, yarn.original_context, yarn.beta_fast, yarn.beta_slow],
+            RopeScaling::None | RopeScaling::Divisors(_) => &[],
         };
-        let sane = rope.dims.is_multiple_of(2) && rope.base.is_finite() && rope.base > 1.0 && divisor > 0.0;
+        let positive = |number: &f64| number.is_finite() && *number > 0.0;
+        let sane = rope.dims.is_multiple_of(2)
+            && rope.base.is_finite()
+            && rope.base > 1.0
+            && rope.magnitude.is_finite()
+            && scaling.iter().all(positive);
         if !sane {
-            let what = format!("is impossible: {} dimensions, base {}", rope.dims, rope.base);
+            let what = format!(
+                "is impossible: {} dimensions, base {}, scaling {:?}",
+                rope.dims, rope.base, rope.scaling
+            );
             return Err(Error::metadata("rope", what));
         }
     }
     for (index, layer) in spec.layers.iter().enumerate() {
         let wrong = |what: String| Error::metadata(format!("layer {index}"), what);
+        let LayerNorms { before_mixer, after_mixer, before_feed_forward, after_feed_forward } = layer.norms;
+        let around =
+            [before_mixer, after_mixer, before_feed_forward, after_feed_forward, Some(spec.final_norm)];
+        around.into_iter().flatten().try_for_each(norm_is_sane).map_err(wrong)?;
         if let Mixer::Attention(attention) = &layer.mixer {
             let dims = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
             attention_is_sane(attention, dims).map_err(wrong)?;
@@ -38,6 +50,14 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn norm_is_sane(norm: Norm) -> Result<(), String> {
+    let Norm { epsilon, .. } = norm;
+    if epsilon.is_finite() && epsilon >= 0.0 {
+        return Ok(());
+    }
+    Err(format!("has a norm with epsilon {epsilon}; it must be a small positive number"))
 }
 
 fn attention_is_sane(attention: &Attention, rotated: usize) -> Result<(), String> {
@@ -54,6 +74,9 @@ fn attention_is_sane(attention: &Attention, rotated: usize) -> Result<(), String
     if rotated > key_dim {
         return Err(format!("rotates {rotated} values of heads that are {key_dim} wide"));
     }
+    if let Some(norm) = attention.qk_norm {
+        norm_is_sane(norm)?;
+    }
     if attention.window == Some(0) {
         return Err("has a window of no positions".into());
     }
@@ -65,4 +88,80 @@ fn within(name: &str, size: usize) -> Result<()> {
         return Err(Error::metadata(name, format!("is {size}; it must be between 1 and {LARGEST}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::families::{Dialect, Header, describe_header};
+    use crate::metadata::Metadata;
+    use crate::source::TensorInfo;
+    use serde_json::{Value, json};
+
+    /// A one-layer checkpoint's configuration with one value changed, described.
+    fn described(key: &str, value: Value) -> Result<ModelSpec> {
+        let mut config = json!({
+            "architectures": ["Qwen3ForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "intermediate_size": 16,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": true
+        });
+        config[key] = value;
+        let matrices: [(&str, &[usize]); 12] = [
+            ("model.embed_tokens.weight", &[32, 8]),
+            ("model.norm.weight", &[8]),
+            ("model.layers.0.input_layernorm.weight", &[8]),
+            ("model.layers.0.post_attention_layernorm.weight", &[8]),
+            ("model.layers.0.self_attn.q_proj.weight", &[8, 8]),
+            ("model.layers.0.self_attn.k_proj.weight", &[4, 8]),
+            ("model.layers.0.self_attn.v_proj.weight", &[4, 8]),
+            ("model.layers.0.self_attn.o_proj.weight", &[8, 8]),
+            ("model.layers.0.self_attn.q_norm.weight", &[4]),
+            ("model.layers.0.self_attn.k_norm.weight", &[4]),
+            ("model.layers.0.mlp.gate_proj.weight", &[16, 8]),
+            ("model.layers.0.mlp.up_proj.weight", &[16, 8]),
+        ];
+        let tensor = |(name, shape): (&str, &[usize])| TensorInfo {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            format: crate::Format::F32,
+            file: 0,
+            offset: 0,
+            bytes: shape.iter().product::<usize>() * 4,
+        };
+        let down = ("model.layers.0.mlp.down_proj.weight", &[8, 16][..]);
+        let tensors: Vec<TensorInfo> = matrices.into_iter().chain([down]).map(tensor).collect();
+        let keys = Metadata::from_json(&config);
+        describe_header(&Header { dialect: Dialect::Hub, keys: &keys, tensors: &tensors })
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused_by_name() {
+        described("hidden_act", json!("silu")).unwrap();
+        let yarn = |factor: Value| json!({"rope_type": "yarn", "factor": factor});
+        for (key, value, named) in [
+            ("num_attention_heads", json!(0), "heads"),
+            ("num_key_value_heads", json!(3), "multiple"),
+            ("num_key_value_heads", json!(0), "heads"),
+            ("num_hidden_layers", json!(1_000_000_000), "num_hidden_layers"),
+            ("num_hidden_layers", json!(0), "num_hidden_layers"),
+            ("hidden_size", json!(0), "width"),
+            ("hidden_size", json!(-8), "hidden_size"),
+            ("head_dim", json!(3), "rope"),
+            ("rms_norm_eps", json!(-1.0), "epsilon"),
+            ("rope_theta", json!(0.0), "rope"),
+            ("max_position_embeddings", json!(0), "context"),
+            ("intermediate_size", json!("wide"), "intermediate_size"),
+            ("rope_scaling", yarn(json!(0.0)), "rope"),
+            ("rope_scaling", yarn(json!(-4.0)), "rope"),
+            ("rope_scaling", json!({"rope_type": "spiral"}), "spiral"),
+            ("hidden_act", json!("relu"), "relu"),
+            ("architectures", json!(["MambaForCausalLM"]), "MambaForCausalLM"),
+            ("architectures", json!([]), "architectures"),
+            ("tie_word_embeddings", json!(false), "lm_head.weight"),
+            ("intermediate_size", json!(17), "gate_proj"),
+        ] {
+            let message = described(key, value.clone()).unwrap_err().to_string();
+            assert!(message.contains(named), "{key} = {value}: {message}");
+        }
+    }
 }

@@ -45,6 +45,18 @@ impl Bytes {
             _ => {}
         }
     }
+
+    /// Tells the system that single rows of these bytes will be read, far apart: what lies around them need not be
+    /// read with them.
+    pub(super) fn expect_scattered_reads(&self, offset: usize, length: usize) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            // only advice: without it more of the file is in memory than needed
+            let _ = map.advise_range(memmap2::Advice::Random, offset, length);
+        }
+        #[cfg(not(unix))]
+        let _ = (offset, length);
+    }
 }
 
 #[allow(unsafe_code)]

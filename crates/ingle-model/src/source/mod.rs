@@ -132,6 +132,13 @@ impl Source {
         }
     }
 
+    /// Says that from now on only single rows of a tensor are read, far apart, as an embedding's are.
+    pub fn expect_scattered_reads(&self, tensor: &TensorInfo) {
+        if let Some(file) = self.files.get(tensor.file) {
+            file.bytes.expect_scattered_reads(tensor.offset, tensor.bytes);
+        }
+    }
+
     /// Bytes of all files that hold tensors.
     pub fn file_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes.as_slice().len() as u64).sum()
