@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result, bail};
 use ingle_cpu::{Cpu, Production};
+use ingle_engine::generate::PREFILL_ROWS;
 use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::{Source, families};
 use std::path::Path;
@@ -82,7 +83,7 @@ fn measure(options: &Options) -> Result<Rates> {
         let sequence = executor.open(options.prompt + options.generate)?;
         let prompt: Vec<u32> = (0..options.prompt).map(|_| random()).collect();
         let started = Instant::now();
-        prompt.chunks(256).try_for_each(|chunk| feed(&mut executor, sequence, chunk))?;
+        prompt.chunks(PREFILL_ROWS).try_for_each(|chunk| feed(&mut executor, sequence, chunk))?;
         let between = Instant::now();
         for _ in 0..options.generate {
             feed(&mut executor, sequence, &[random()])?;

@@ -101,8 +101,8 @@ pub struct Outcome {
     pub usage: Usage,
 }
 
-/// Prompt tokens per step: enough to use the processor well, few enough to answer Ctrl-C soon.
-const PREFILL_ROWS: usize = 256;
+/// Prompt tokens per step: enough to use the processor well, few enough to hear of a stop within about a second.
+pub const PREFILL_ROWS: usize = 64;
 
 impl Model {
     /// Answers a prompt. Whatever the session's cache shares with the prompt's beginning is not computed again.

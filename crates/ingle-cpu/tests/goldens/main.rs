@@ -1,5 +1,7 @@
 //! Executors against the reference library's outputs (`fixtures/<family>/golden.safetensors`).
 
+mod variants;
+
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
