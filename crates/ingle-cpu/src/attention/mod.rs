@@ -101,16 +101,19 @@ fn attend_page_by_page(
     let end = pairs.iter().map(|pair| seen(pair.0).end).max().unwrap_or(0);
     let mut running = [Running { largest: f32::NEG_INFINITY, sum: 0.0 }; QUERIES];
     let mut scores: PageWeights = [[0.0; PAGE]; QUERIES];
-    for page in first_page..end.div_ceil(PAGE) {
+    let pages = first_page..end.div_ceil(PAGE);
+    for page in pages.clone() {
         let (keys, values) = sequence.kv.tile(page, kv_head);
-        cpu.kernels.page_scores(query_of, keys, &mut scores);
+        cpu.kernels.page_scores(query_of, keys, values, &mut scores);
         for (at, &(row, _)) in pairs.iter().enumerate() {
             let seen = seen(row);
             let inside = |position: usize| position.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
             let visible = inside(seen.start)..inside(seen.end);
             weigh(cpu, attention, &mut scores[at], visible, &mut running[at], out_of[at]);
         }
-        cpu.kernels.page_accumulate(&scores, values, (end - page * PAGE).min(PAGE), out_of);
+        let next_keys = if page + 1 < pages.end { sequence.kv.tile(page + 1, kv_head).0 } else { &[] };
+        let positions = (end - page * PAGE).min(PAGE);
+        cpu.kernels.page_accumulate(&scores, values, positions, next_keys, out_of);
     }
     for (at, &(_, head)) in pairs.iter().enumerate() {
         let Running { largest, sum } = running[at];

@@ -147,10 +147,10 @@ macro_rules! kernel_table {
             compile!($features max(x: &[f32]) -> f32 = vectors::max::<L>);
             compile!($features exp_sum(x: &mut [f32], shift: f32) -> f32 = vectors::exp_sum::<L>);
             compile!($features page_scores(
-                queries: &[&[f32]], keys: &[f16], out: &mut PageWeights
+                queries: &[&[f32]], keys: &[f16], ahead: &[f16], out: &mut PageWeights
             ) = pages::scores::<L>);
             compile!($features page_accumulate(
-                weights: &PageWeights, values: &[f16], positions: usize, out: &mut [&mut [f32]]
+                weights: &PageWeights, values: &[f16], positions: usize, ahead: &[f16], out: &mut [&mut [f32]]
             ) = pages::accumulate::<L>);
 
             $crate::kernels::Kernels {

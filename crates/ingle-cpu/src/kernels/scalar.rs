@@ -318,7 +318,7 @@ fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
     sum_of(x.len(), |i| x[i])
 }
 
-fn page_scores(queries: &[&[f32]], keys: &[f16], out: &mut PageWeights) {
+fn page_scores(queries: &[&[f32]], keys: &[f16], _ahead: &[f16], out: &mut PageWeights) {
     for (query, out) in queries.iter().zip(out) {
         for position in 0..PAGE {
             out[position] = sum_of(query.len(), |at| query[at] * keys[at * PAGE + position].to_f32());
@@ -326,7 +326,13 @@ fn page_scores(queries: &[&[f32]], keys: &[f16], out: &mut PageWeights) {
     }
 }
 
-fn page_accumulate(weights: &PageWeights, values: &[f16], positions: usize, out: &mut [&mut [f32]]) {
+fn page_accumulate(
+    weights: &PageWeights,
+    values: &[f16],
+    positions: usize,
+    _ahead: &[f16],
+    out: &mut [&mut [f32]],
+) {
     let width = values.len() / PAGE;
     for (weights, out) in weights.iter().zip(out) {
         for component in 0..width {

@@ -60,8 +60,8 @@ pub struct Kernels {
     pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
     pub(super) max: unsafe fn(&[f32]) -> f32,
     pub(super) exp_sum: unsafe fn(&mut [f32], f32) -> f32,
-    pub(super) page_scores: unsafe fn(&[&[f32]], &[f16], &mut PageWeights),
-    pub(super) page_accumulate: unsafe fn(&PageWeights, &[f16], usize, &mut [&mut [f32]]),
+    pub(super) page_scores: unsafe fn(&[&[f32]], &[f16], &[f16], &mut PageWeights),
+    pub(super) page_accumulate: unsafe fn(&PageWeights, &[f16], usize, &[f16], &mut [&mut [f32]]),
 }
 
 impl std::fmt::Debug for Kernels {
@@ -227,25 +227,27 @@ impl Kernels {
         unsafe { (self.exp_sum)(x, shift) }
     }
 
-    /// `out[i][p] = sum of queries[i][d] * keys[d][p]`: `keys` is `[query width][64]`.
-    pub fn page_scores(&self, queries: &[&[f32]], keys: &[f16], out: &mut PageWeights) {
+    /// `out[i][p] = sum of queries[i][d] * keys[d][p]`: `keys` is `[query width][64]`. Brings `ahead` into the cache.
+    pub fn page_scores(&self, queries: &[&[f32]], keys: &[f16], ahead: &[f16], out: &mut PageWeights) {
         assert!(queries.len() <= QUERIES && queries.iter().all(|query| query.len() * PAGE == keys.len()));
         // SAFETY: see the head of the block.
-        unsafe { (self.page_scores)(queries, keys, out) }
+        unsafe { (self.page_scores)(queries, keys, ahead, out) }
     }
 
     /// `out[i][d] += sum of weights[i][p] * values[p][d]` over the first `positions` of `values`, `[64][out width]`.
+    /// Brings `ahead` into the cache.
     pub fn page_accumulate(
         &self,
         weights: &PageWeights,
         values: &[f16],
         positions: usize,
+        ahead: &[f16],
         out: &mut [&mut [f32]],
     ) {
         assert!(out.len() <= QUERIES && positions <= PAGE);
         assert!(out.iter().all(|out| out.len() * PAGE == values.len()));
         // SAFETY: see the head of the block.
-        unsafe { (self.page_accumulate)(weights, values, positions, out) }
+        unsafe { (self.page_accumulate)(weights, values, positions, ahead, out) }
     }
 
     /// `x = exp(x) / sum(exp(x))`. Where all are negative infinity (nothing to attend to), all become zero.

@@ -234,7 +234,7 @@ fn products_over_a_page_are_exact() {
                 let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
                 let halves: Vec<f16> = noise(99, width * PAGE).into_iter().map(f16::from_f32).collect();
                 let mut scores = [[f32::NAN; PAGE]; QUERIES];
-                kernels.page_scores(&queries, &halves, &mut scores);
+                kernels.page_scores(&queries, &halves, &halves, &mut scores);
                 for (query, scores) in queries.iter().zip(&scores) {
                     for position in 0..PAGE {
                         let key = (0..width).map(|at| halves[at * PAGE + position].to_f64());
@@ -246,7 +246,7 @@ fn products_over_a_page_are_exact() {
                     let mut rows: Vec<Vec<f32>> = (0..count).map(|at| noise(at as u32 + 7, width)).collect();
                     let before = rows.clone();
                     let mut out: Vec<&mut [f32]> = rows.iter_mut().map(Vec::as_mut_slice).collect();
-                    kernels.page_accumulate(&scores, &halves, positions, &mut out);
+                    kernels.page_accumulate(&scores, &halves, positions, &halves[..width], &mut out);
                     for query in 0..count {
                         for component in 0..width {
                             let value = |at: usize| halves[at * width + component].to_f64();
