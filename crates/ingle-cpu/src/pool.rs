@@ -2,6 +2,9 @@
 //!
 //! A token's step is some 200 regions of microseconds each, so workers spin between them, then yield, and only
 //! park when no region came for milliseconds. The calling thread is thread 0 and works too.
+//!
+//! Nobody waits for a worker that has not come: when the caller finds no work left it closes the region, and waits only
+//! for workers that are inside. Where other programs keep a worker off its core, the others do its share.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
@@ -24,11 +27,14 @@ struct Line<T>(T);
 /// What a region runs: the closure's address and the function that calls it with a thread's index.
 type Job = (*const (), unsafe fn(*const (), usize));
 
+/// No worker may enter the region any more.
+const CLOSED: u32 = 1 << 31;
+
 struct Shared {
-    /// Number of the current region; a worker runs the job whenever it changes.
+    /// Number of the current region; a worker looks for work whenever it changes.
     region: Line<AtomicU32>,
-    /// Workers that finished the current region.
-    done: Line<AtomicU32>,
+    /// Workers inside the current region, and [`CLOSED`] when no more may enter.
+    gate: Line<AtomicU32>,
     /// Workers that are parked or about to be.
     asleep: Line<AtomicU32>,
     stop: AtomicBool,
@@ -36,10 +42,10 @@ struct Shared {
     job: UnsafeCell<Job>,
 }
 
-// SAFETY: `job` is written only by the thread that holds `Pool::busy`, while every worker waits for `region` to
-// change, and read by workers only after they saw the change (release on `region`, acquire in the worker). The
-// closure behind the pointer is `Sync` and outlives the region, because `run` does not return (or unwind) before
-// all workers are done with it.
+// SAFETY: `job` is written only by the thread that holds `Pool::busy`, while the gate is closed and nobody is inside,
+// and read by workers only inside (they enter by acquiring what opened the gate). The closure behind the pointer is
+// `Sync` and outlives the region, because `share` does not return (or unwind) before the gate is closed and the last
+// worker has left.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the raw pointer is what keeps `Shared` from being `Send` by itself.
 unsafe impl Send for Shared {}
@@ -58,7 +64,7 @@ impl Pool {
         let threads = if threads == 0 { default_threads() } else { threads };
         let shared = Arc::new(Shared {
             region: Line(AtomicU32::new(0)),
-            done: Line(AtomicU32::new(0)),
+            gate: Line(AtomicU32::new(CLOSED)),
             asleep: Line(AtomicU32::new(0)),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
@@ -81,17 +87,16 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(thread)` once for every thread index below [`threads`](Self::threads), in parallel, and returns when
-    /// all calls have returned. Called from inside a region, or while another thread runs one, it makes all the calls
-    /// itself, one after the other: so the calls of a region must not wait for each other, and an index is not a name for
-    /// the thread that runs (per-thread memory belongs in a `thread_local`).
+    /// Calls `f(0)` here and `f(thread)` on every worker that comes before that call has returned, and returns when all
+    /// calls have. So `f` takes pieces of the work until none is left, and must not count on company: called from
+    /// inside a region, or while another thread runs one, it works alone.
     ///
     /// # Panics
     /// If `f` panicked on any thread.
-    pub fn run(&self, f: &(impl Fn(usize) + Sync)) {
+    fn share(&self, f: &(impl Fn(usize) + Sync)) {
         let alone = self.workers.is_empty();
         if alone || self.busy.swap(true, Ordering::Acquire) {
-            (0..self.threads()).for_each(f);
+            f(0);
             return;
         }
         self.fork_join(f);
@@ -99,9 +104,9 @@ impl Pool {
 
     fn fork_join<F: Fn(usize) + Sync>(&self, f: &F) {
         let shared = &*self.shared;
-        // SAFETY: this thread holds `busy` and the last region is over, so no worker reads `job` now.
+        // SAFETY: this thread holds `busy` and the gate is closed with nobody inside, so no worker reads `job` now.
         unsafe { *shared.job.get() = (std::ptr::from_ref(f).cast(), call::<F>) };
-        shared.done.0.store(0, Ordering::Relaxed);
+        shared.gate.0.store(0, Ordering::Release);
         // Both this and the worker's counterpart are sequentially consistent: either the worker sees the new region
         // before it parks, or this thread sees that it is going to sleep.
         shared.region.0.fetch_add(1, Ordering::SeqCst);
@@ -109,8 +114,9 @@ impl Pool {
             self.workers.iter().for_each(|worker| worker.thread().unpark());
         }
         let own = catch_unwind(AssertUnwindSafe(|| f(0)));
+        shared.gate.0.fetch_or(CLOSED, Ordering::AcqRel);
         let mut spins = 0;
-        while shared.done.0.load(Ordering::Acquire) != self.workers.len() as u32 {
+        while shared.gate.0.load(Ordering::Acquire) != CLOSED {
             if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
@@ -137,7 +143,7 @@ impl Pool {
             return;
         }
         let next = AtomicUsize::new(0);
-        self.run(&|thread| {
+        self.share(&|thread| {
             loop {
                 // Never overflows: each thread adds at most one chunk after the end.
                 let start = next.fetch_add(chunk, Ordering::Relaxed);
@@ -161,7 +167,7 @@ impl Pool {
         }
         let next = AtomicUsize::new(0);
         let parts = 2 * self.threads();
-        self.run(&|thread| {
+        self.share(&|thread| {
             let mut start = next.load(Ordering::Relaxed);
             while start < total {
                 let end = start + ((total - start) / parts).max(least).min(total - start);
@@ -245,13 +251,15 @@ unsafe fn nothing(_: *const (), _: usize) {}
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        wait_for_region(shared, seen);
-        seen = seen.wrapping_add(1);
+        seen = wait_for_region(shared, seen);
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
-        // SAFETY: the region's number changed (acquire), so the job was written before; it is not written again until
-        // this worker has added itself to `done`, and the closure lives as long (see `Shared`).
+        if !enter(&shared.gate.0) {
+            continue; // the region is over
+        }
+        // SAFETY: inside the gate (acquired), so the job was written before and is not written again, nor its closure
+        // dropped, until this worker has left (see `Shared`).
         let job = AssertUnwindSafe(|| unsafe {
             let (closure, call) = *shared.job.get();
             call(closure, index);
@@ -259,30 +267,41 @@ fn work(shared: &Shared, index: usize) {
         if catch_unwind(job).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
-        shared.done.0.fetch_add(1, Ordering::Release);
+        shared.gate.0.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Returns when the region's number is no longer `seen`.
-fn wait_for_region(shared: &Shared, seen: u32) {
+/// Enters the region, unless it is closed.
+fn enter(gate: &AtomicU32) -> bool {
+    let inside = |state| (state & CLOSED == 0).then_some(state + 1);
+    gate.fetch_update(Ordering::Acquire, Ordering::Relaxed, inside).is_ok()
+}
+
+/// Returns the region's number when it is no longer `seen`.
+fn wait_for_region(shared: &Shared, seen: u32) -> u32 {
+    let changed = |order| Some(shared.region.0.load(order)).filter(|&region| region != seen);
     for _ in 0..SPINS {
-        if shared.region.0.load(Ordering::Acquire) != seen {
-            return;
+        if let Some(region) = changed(Ordering::Acquire) {
+            return region;
         }
         std::hint::spin_loop();
     }
     let start = Instant::now();
     while start.elapsed() < YIELD_TIME {
-        if shared.region.0.load(Ordering::Acquire) != seen {
-            return;
+        if let Some(region) = changed(Ordering::Acquire) {
+            return region;
         }
         thread::yield_now();
     }
     shared.asleep.0.fetch_add(1, Ordering::SeqCst);
-    while shared.region.0.load(Ordering::SeqCst) == seen {
-        thread::park();
-    }
+    let region = loop {
+        match changed(Ordering::SeqCst) {
+            Some(region) => break region,
+            None => thread::park(),
+        }
+    };
     shared.asleep.0.fetch_sub(1, Ordering::SeqCst);
+    region
 }
 
 /// Threads worth using: the physical cores this process may run on, and no more than its share of processor time
@@ -323,18 +342,39 @@ fn physical_cores() -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// A closure that keeps a region open until `others` workers have come.
+    fn meet(others: usize) -> impl Fn(usize) + Sync {
+        let came = AtomicUsize::new(0);
+        move |thread| {
+            if thread > 0 {
+                came.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            let start = Instant::now();
+            while came.load(Ordering::Relaxed) < others {
+                assert!(start.elapsed() < Duration::from_secs(60), "a worker never came");
+                thread::yield_now();
+            }
+        }
+    }
+
     #[test]
-    fn every_thread_takes_part_in_every_region() {
+    fn every_worker_comes_to_a_region_that_lasts() {
         for threads in 1..=4 {
             let pool = Pool::new(threads);
-            let calls: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-            for _ in 0..3000 {
-                pool.run(&|thread| {
-                    calls[thread].fetch_add(1, Ordering::Relaxed);
-                });
-            }
-            assert!(calls.iter().all(|n| n.load(Ordering::Relaxed) == 3000), "{threads} threads: {calls:?}");
+            (0..300).for_each(|_| pool.share(&meet(threads - 1)));
         }
+    }
+
+    #[test]
+    fn a_short_region_waits_for_no_one() {
+        let pool = Pool::new(4);
+        let calls = AtomicUsize::new(0);
+        for _ in 0..100_000 {
+            pool.share(&|_| _ = calls.fetch_add(1, Ordering::Relaxed));
+        }
+        let calls = calls.into_inner();
+        assert!(calls >= 100_000, "the caller itself works in every region, {calls}");
     }
 
     #[test]
@@ -358,46 +398,44 @@ mod tests {
     }
 
     #[test]
-    fn a_region_inside_a_region_still_makes_all_calls() {
+    fn a_region_inside_a_region_still_does_all_the_work() {
         let pool = Pool::new(2);
-        let calls = AtomicUsize::new(0);
-        pool.run(&|_| {
-            pool.run(&|_| {
-                calls.fetch_add(1, Ordering::Relaxed);
-            })
+        let done = AtomicUsize::new(0);
+        pool.for_chunks(10, 1, &|_, _| {
+            pool.for_chunks(7, 1, &|_, _| _ = done.fetch_add(1, Ordering::Relaxed));
         });
-        assert_eq!(calls.into_inner(), 4);
+        assert_eq!(done.into_inner(), 70);
     }
 
     #[test]
     fn two_threads_may_use_one_pool() {
         let pool = Pool::new(2);
-        let calls = AtomicUsize::new(0);
+        let done = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..500 {
-                        pool.run(&|_| {
-                            calls.fetch_add(1, Ordering::Relaxed);
-                        });
+                        pool.for_chunks(5, 1, &|_, _| _ = done.fetch_add(1, Ordering::Relaxed));
                     }
                 });
             }
         });
-        assert_eq!(calls.into_inner(), 2000);
+        assert_eq!(done.into_inner(), 5000);
     }
 
     #[test]
     fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
         let pool = Pool::new(2);
         for culprit in 0..2 {
-            let outcome = catch_unwind(AssertUnwindSafe(|| pool.run(&|thread| assert!(thread != culprit))));
+            let together = meet(1);
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                pool.share(&|thread| {
+                    together(thread);
+                    assert!(thread != culprit);
+                })
+            }));
             assert!(outcome.is_err(), "the panic of thread {culprit} was lost");
-            let calls = AtomicUsize::new(0);
-            pool.run(&|_| {
-                calls.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(calls.into_inner(), 2);
+            pool.share(&meet(1));
         }
     }
 
@@ -407,11 +445,7 @@ mod tests {
         for _ in 0..3 {
             thread::sleep(YIELD_TIME * 5);
             assert_eq!(pool.shared.asleep.0.load(Ordering::SeqCst), 1, "the worker is not parked");
-            let calls = AtomicUsize::new(0);
-            pool.run(&|_| {
-                calls.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(calls.into_inner(), 2);
+            pool.share(&meet(1));
         }
         thread::sleep(YIELD_TIME * 5);
         drop(pool);
