@@ -103,6 +103,13 @@ impl Model {
             let settings = defaults.ignored.join(", ");
             notices.push(format!("the model's own generation settings that have no effect here: {settings}"));
         }
+        notices.extend(left_out(&spec));
+        if tokenizer.vocab_size() > spec.vocabulary {
+            let (tokens, rows) = (tokenizer.vocab_size(), spec.vocabulary);
+            notices.push(format!(
+                "the tokenizer has {tokens} tokens and the embedding {rows} rows; do they belong together?"
+            ));
+        }
         let context = fitting_context(&spec, options, &mut notices)?;
         let mut ends = tokenizer.end_of_generation().to_vec();
         ends.extend(defaults.end_tokens.iter().copied());
@@ -214,6 +221,15 @@ impl Model {
         let tools = (!tools.is_empty()).then_some(tools.as_slice());
         Ok(ingle_text::render_prompt(template, &self.tokenizer, messages, tools, variables, Moment::now())?)
     }
+}
+
+/// Tensors in the file that the network, as its header describes it, has no use for: perhaps the header is wrong.
+fn left_out(spec: &ModelSpec) -> Option<String> {
+    let first = spec.unused.first()?;
+    let count = spec.unused.len();
+    let named =
+        if count == 1 { format!("`{first}`") } else { format!("{count} tensors, `{first}` among them,") };
+    Some(format!("the file holds {named} that its network does not use; `ingle show --tensors` lists them"))
 }
 
 /// The template for conversations with or without tools, if the model comes with one.

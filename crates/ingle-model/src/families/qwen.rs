@@ -193,10 +193,15 @@ fn from_hub(header: &Header, architecture: &str) -> Result<Dimensions> {
         return Err(Error::metadata("hidden_act", format!("is `{activation}`; this family uses silu")));
     }
     let context = required("max_position_embeddings")?;
+    let vocabulary = embedding_rows(header, "model.embed_tokens.weight")?;
+    if let Some(stated) = keys.count("vocab_size")?.filter(|&stated| stated != vocabulary) {
+        let what = format!("says {stated}, but `model.embed_tokens.weight` has {vocabulary} rows");
+        return Err(Error::metadata("vocab_size", what));
+    }
     Ok(Dimensions {
         name: keys.string("_name_or_path")?.filter(|name| !name.is_empty()).map(str::to_owned),
         hidden,
-        vocabulary: embedding_rows(header, "model.embed_tokens.weight")?,
+        vocabulary,
         context,
         heads: vec![heads; layers],
         kv_heads: vec![keys.count("num_key_value_heads")?.unwrap_or(heads); layers],

@@ -54,7 +54,7 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
 
 fn norm_is_sane(norm: Norm) -> Result<(), String> {
     let Norm { epsilon, .. } = norm;
-    if epsilon.is_finite() && epsilon >= 0.0 {
+    if (0.0..1.0).contains(&epsilon) {
         return Ok(());
     }
     Err(format!("has a norm with epsilon {epsilon}; it must be a small positive number"))
@@ -155,6 +155,8 @@ mod tests {
             ("rope_scaling", yarn(json!(-4.0)), "rope"),
             ("rope_scaling", json!({"rope_type": "spiral"}), "spiral"),
             ("hidden_act", json!("relu"), "relu"),
+            ("rms_norm_eps", json!(1e30), "epsilon"),
+            ("vocab_size", json!(31), "vocab_size"),
             ("architectures", json!(["MambaForCausalLM"]), "MambaForCausalLM"),
             ("architectures", json!([]), "architectures"),
             ("tie_word_embeddings", json!(false), "lm_head.weight"),
