@@ -1,12 +1,17 @@
-//! Ctrl-C: it stops an answer, and ends the program only when there is none to stop.
+//! Ctrl-C, and the signals that ask a program to end: they stop an answer, and end the program only when there is none
+//! to stop.
 
 use crate::errors;
 use anyhow::{Context, Result};
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static ANSWERING: AtomicBool = AtomicBool::new(false);
 static STOP: AtomicBool = AtomicBool::new(false);
+/// A temporary file that must not outlive the program.
+static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Takes over Ctrl-C. Called once.
 pub(crate) fn install() -> Result<()> {
@@ -20,7 +25,29 @@ pub(crate) fn install() -> Result<()> {
     .context("cannot listen for Ctrl-C")
 }
 
+/// Creates the file `path` with `create`. From its first moment until [`removed`] it is removed when a signal ends the
+/// program.
+pub(crate) fn remove_when_leaving<T>(path: &Path, create: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut temporary = temporary(); // a signal waits until it is known whether there is a file
+    let created = create()?;
+    *temporary = Some(path.to_owned());
+    Ok(created)
+}
+
+/// The temporary file has its final name or is gone.
+pub(crate) fn removed() {
+    *temporary() = None;
+}
+
+fn temporary() -> MutexGuard<'static, Option<PathBuf>> {
+    TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn leave() -> ! {
+    let temporary = temporary(); // held to the end: no other file can come into being
+    if let Some(path) = temporary.as_deref() {
+        let _ = std::fs::remove_file(path);
+    }
     if std::io::stdout().is_terminal() {
         let _ = std::io::stderr().write_all(b"\x1b[0m\n"); // an answer may have left its text dim
     }

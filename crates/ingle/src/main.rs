@@ -15,6 +15,7 @@ mod messages;
 mod opening;
 mod progress;
 mod tensor_file;
+mod whole_file;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,10 +1,8 @@
 //! A safetensors file written piece by piece, so that its tensors need not be in memory at once.
 
-use anyhow::{Context, Result, bail};
+use crate::whole_file::{Target, WholeFile};
+use anyhow::{Result, bail};
 use serde_json::{Map, json};
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
 
 /// Number formats that are written, all of four bytes.
 #[derive(Clone, Copy, Debug)]
@@ -28,21 +26,16 @@ pub(crate) struct Planned {
     pub(crate) matrix: bool,
 }
 
-/// A file that grows under a temporary name and takes its own when it is complete.
+/// A file that appears when all its tensors are complete.
 pub(crate) struct TensorFile {
-    file: File,
-    path: PathBuf,
-    partial: PathBuf,
+    file: WholeFile,
     /// Next free byte of each tensor and the byte after its last one.
     places: Vec<(u64, u64)>,
 }
 
 impl TensorFile {
     /// Writes the header. Tensors are numbered in the order given.
-    pub(crate) fn create(path: &Path, tensors: &[Planned]) -> Result<TensorFile> {
-        if path.is_dir() {
-            bail!("{} is a folder; name a file for the result", path.display());
-        }
+    pub(crate) fn create(target: Target, tensors: &[Planned]) -> Result<TensorFile> {
         let mut header = Map::new();
         let mut places = Vec::new();
         let mut end = 0u64;
@@ -66,15 +59,11 @@ impl TensorFile {
         let start = 8 + header.len() as u64;
         places.iter_mut().for_each(|(from, to)| (*from, *to) = (*from + start, *to + start));
 
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-        let mut tensor_file = TensorFile { file, path: path.into(), partial, places };
         let mut begin = (header.len() as u64).to_le_bytes().to_vec();
         begin.extend_from_slice(header.as_bytes());
-        tensor_file.put(0, &begin)?;
-        Ok(tensor_file)
+        let mut file = WholeFile::create(target)?;
+        file.put(0, &begin)?;
+        Ok(TensorFile { file, places })
     }
 
     /// Appends to tensor `index`.
@@ -95,14 +84,9 @@ impl TensorFile {
         if after > to {
             bail!("tensor {index} has more values than planned");
         }
-        self.put(from, bytes)?;
+        self.file.put(from, bytes)?;
         self.places[index].0 = after;
         Ok(())
-    }
-
-    fn put(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        let written = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(bytes));
-        written.with_context(|| format!("cannot write {}; is there space left?", self.partial.display()))
     }
 
     /// Gives the complete file its name.
@@ -110,21 +94,14 @@ impl TensorFile {
         if let Some(index) = self.places.iter().position(|(from, to)| from != to) {
             bail!("tensor {index} has fewer values than planned");
         }
-        std::fs::rename(&self.partial, &self.path)
-            .with_context(|| format!("cannot rename {} to {}", self.partial.display(), self.path.display()))
-    }
-}
-
-/// What was not finished is removed; after `finish` there is nothing under the temporary name.
-impl Drop for TensorFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.partial);
+        self.file.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
 
     fn planned(name: &str, dtype: Dtype, shape: [usize; 2], matrix: bool) -> Planned {
         Planned { name: name.into(), dtype, shape, matrix }
@@ -136,12 +113,16 @@ mod tests {
         folder
     }
 
+    fn create(path: &Path, plan: &[Planned]) -> Result<TensorFile> {
+        TensorFile::create(Target::new(path)?, plan)
+    }
+
     #[test]
     fn interleaved_pieces_are_read_back_by_the_library() {
         let folder = folder("pieces");
         let path = folder.join("a.safetensors");
         let plan = [planned("m", Dtype::F32, [2, 2], true), planned("g", Dtype::I32, [3, 0], false)];
-        let mut file = TensorFile::create(&path, &plan).unwrap();
+        let mut file = create(&path, &plan).unwrap();
         file.append_floats(0, &[1.0, 2.0]).unwrap();
         file.append_integers(1, &[7, -8, 9]).unwrap();
         file.append_floats(0, &[3.0, 4.5]).unwrap();
@@ -164,12 +145,12 @@ mod tests {
     fn an_unfinished_file_leaves_nothing() {
         let folder = folder("unfinished");
         let path = folder.join("a.safetensors");
-        let file = TensorFile::create(&path, &[planned("m", Dtype::F32, [2, 2], true)]).unwrap();
+        let file = create(&path, &[planned("m", Dtype::F32, [2, 2], true)]).unwrap();
         assert!(file.finish().is_err());
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-        assert!(TensorFile::create(&folder, &[]).is_err(), "a folder");
+        assert!(create(&folder, &[]).is_err(), "a folder");
         let huge = [planned("m", Dtype::F32, [usize::MAX, 2], true)];
-        assert!(TensorFile::create(&path, &huge).is_err());
+        assert!(create(&path, &huge).is_err());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

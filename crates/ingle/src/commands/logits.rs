@@ -5,7 +5,8 @@ use crate::commands::tokenize;
 use crate::console::{Output, say};
 use crate::progress::{Progress, Unit};
 use crate::tensor_file::{Dtype, Planned, TensorFile};
-use crate::{messages, opening};
+use crate::whole_file::Target;
+use crate::{interrupt, messages, opening};
 use anyhow::{Result, bail};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
     /// Read control tokens spelled in --text as themselves
-    #[arg(long, requires = "text")]
+    #[arg(long, requires = "text", conflicts_with = "tokens")]
     special: bool,
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
@@ -76,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if tokens.is_empty() {
         bail!("there are no tokens to compute; give some with --tokens or --text");
     }
+    let target = Target::new(&args.output)?;
     refuse_overwriting(&source, &args.output)?;
     let context = tokens.len() + args.greedy as usize;
     if context > spec.context {
@@ -84,9 +86,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check_memory(&spec, &args.compute, context)?;
     let plan = plan(&spec, tokens.len(), args);
 
+    interrupt::install()?;
     let (mut executor, how) = load(spec, source, &args.compute)?;
     let sequence = executor.open(context)?;
-    let mut file = TensorFile::create(&args.output, &plan)?;
+    let mut file = TensorFile::create(target, &plan)?;
     let started = Instant::now();
     let last = all_rows(&mut *executor, sequence, &tokens, args.hidden, &mut file)?;
     let seconds = started.elapsed().as_secs_f64();

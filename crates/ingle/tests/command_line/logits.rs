@@ -142,7 +142,9 @@ fn impossible_requests_leave_no_file() {
         (vec!["logits", &model, "--tokens", "1,99999", "-o", path], "99999"),
         (vec!["logits", &model, "-o", path], "--tokens"),
         (vec!["logits", &model, "--text", "", "-o", path], "no tokens"),
-        (vec!["logits", &model, "--tokens", "1", "-o", "/no/such/folder/out"], "/no/such/folder/out"),
+        (vec!["logits", &model, "--tokens", "1", "-o", "/no/such/folder/out"], "no folder /no/such/folder"),
+        (vec!["logits", &model, "--tokens", "1", "-o", "-"], "standard output"),
+        (vec!["logits", &model, "--tokens", "1", "--special", "-o", path], "--special"),
     ] {
         let ended = ingle(&args);
         assert!(ended.code.is_some_and(|code| code != 0), "{args:?}");
@@ -161,4 +163,48 @@ fn the_model_itself_is_not_overwritten() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("file of the model itself"), "{}", ended.err);
     assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(fixture("gguf/qwen3.gguf")).unwrap());
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_are_refused_and_links_are_written_through() {
+    let folder = folder("logits-special");
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let model = fixture("qwen3");
+    let ended = ingle(&["logits", &model, "--tokens", "1", "-o", pipe.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("a pipe"), "{}", ended.err);
+    assert!(!std::fs::metadata(&pipe).unwrap().is_file());
+
+    let link = folder.join("link");
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    succeeds(&["logits", &model, "--tokens", "1", "-o", link.to_str().unwrap()]);
+    assert!(link.is_symlink() && folder.join("real").is_file());
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_no_temporary_file() {
+    let folder = folder("logits-signal");
+    let output = folder.join("out.safetensors");
+    let tokens = vec!["1"; 2000].join(",");
+    for signal in ["-INT", "-TERM"] {
+        let path = output.to_str().unwrap();
+        let args = ["logits", "ember", "--reference", "--tokens", &tokens, "--hidden", "-o", path];
+        let mut child = super::command(&args).spawn().unwrap();
+        let started = std::time::Instant::now();
+        while std::fs::read_dir(&folder).unwrap().count() == 0 {
+            assert!(
+                started.elapsed().as_secs() < 60 && child.try_wait().unwrap().is_none(),
+                "no file to remove"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let killed = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{signal}");
+    }
 }
