@@ -6,28 +6,76 @@ use std::io::{self, IsTerminal, Write};
 /// Answers and results go here. A reader that has gone away (`| head`) ends the program quietly.
 pub(crate) struct Output {
     stream: io::BufWriter<io::Stdout>,
+    what: &'static str,
 }
 
 impl Output {
-    /// Standard output.
-    pub(crate) fn new() -> Output {
-        Output { stream: io::BufWriter::new(io::stdout()) }
+    /// Standard output. `what` is written, such as `the answer`; errors name it.
+    pub(crate) fn new(what: &'static str) -> Output {
+        Output { stream: io::BufWriter::new(io::stdout()), what }
+    }
+
+    fn blame(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("cannot write {} to standard output: {error}", self.what))
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        self.stream.write(bytes).map_err(|error| self.blame(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        self.stream.flush().map_err(|error| self.blame(error))
     }
 }
 
-/// One line on standard error. Nobody may be there to read it, which is no reason to fail.
+/// What is said beside the answers: the one way of notices and errors to a person. Control characters in them are
+/// replaced, for they quote files and models. Nobody may be there to read them, which is no reason to fail.
+pub(crate) struct Notes<'a> {
+    stream: &'a mut dyn Write,
+    style: Style,
+}
+
+impl Notes<'_> {
+    /// On `stream`, set off as `style` allows.
+    pub(crate) fn new(stream: &mut dyn Write, style: Style) -> Notes<'_> {
+        Notes { stream, style }
+    }
+
+    /// A line.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.line(&harmless(text));
+    }
+
+    /// A line of less weight.
+    pub(crate) fn aside(&mut self, text: &str) {
+        self.line(&self.style.dim(&harmless(text)));
+    }
+
+    /// What went wrong.
+    pub(crate) fn error(&mut self, text: &str) {
+        self.line(&format!("{} {}", self.style.alarm("error:"), harmless(text)));
+    }
+
+    fn line(&mut self, line: &str) {
+        let _ = writeln!(self.stream, "{line}");
+    }
+}
+
+/// Lets `tell` speak on standard error.
+pub(crate) fn on_errors(tell: impl FnOnce(&mut Notes)) {
+    tell(&mut Notes::new(&mut io::stderr(), Style::of_errors()));
+}
+
+/// One line on standard error.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    on_errors(|notes| notes.say(line));
+}
+
+/// Text on its way to standard output: as it is for programs, harmless for a terminal.
+pub(crate) fn for_output(text: String) -> String {
+    if io::stdout().is_terminal() { harmless(&text) } else { text }
 }
 
 /// Whether `error` or one of its causes is a reader that went away.
@@ -100,6 +148,20 @@ mod tests {
     #[test]
     fn escape_sequences_of_a_model_do_not_reach_the_terminal() {
         assert_eq!(harmless("a\x1b[2Jb\tc\nd\u{9b}e\r"), "a\u{fffd}[2Jb\tc\nd\u{fffd}e\u{fffd}");
+    }
+
+    #[test]
+    fn nothing_that_is_said_commands_the_terminal() {
+        let mut said = Vec::new();
+        let mut notes = Notes::new(&mut said, Style::COLOUR);
+        notes.say("note: \x1b]0;title\x07");
+        notes.aside("a\x1b[2Jb");
+        notes.error("no file \u{9b}31m");
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(
+            said,
+            "note: \u{fffd}]0;title\u{fffd}\n\x1b[2ma\u{fffd}[2Jb\x1b[0m\n\x1b[1;31merror:\x1b[0m no file \u{fffd}31m\n"
+        );
     }
 
     #[test]

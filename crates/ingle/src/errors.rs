@@ -1,6 +1,7 @@
 //! How a failure is told: one line with its causes, and the exit code.
 
-use crate::console::{Style, is_closed_pipe, say};
+use crate::console::{Output, for_output, is_closed_pipe, on_errors};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The program was called wrongly: as clap's own complaints, exit code 2.
@@ -18,12 +19,19 @@ impl std::error::Error for Usage {}
 /// Exit code after Ctrl-C, as shells know it: 128 + SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Says what went wrong on standard error and gives the exit code.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+/// Says what went wrong and gives the exit code: on standard error, or with `json` as an object `{"error": ...}` on
+/// standard output, for a program that reads there.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    say(&format!("{} {}", Style::of_errors().alarm("error:"), line(error)));
+    let line = line(error);
+    let mut output = Output::new("the error");
+    let document = || for_output(serde_json::json!({ "error": line }).to_string());
+    let told = json && writeln!(output, "{}", document()).and_then(|()| output.flush()).is_ok();
+    if !told {
+        on_errors(|notes| notes.error(&line));
+    }
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
 }
 

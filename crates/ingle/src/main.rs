@@ -17,12 +17,13 @@ mod progress;
 mod tensor_file;
 mod whole_file;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match commands::dispatch(args::Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => errors::report(&error),
-    }
+    let cli = match args::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let json = cli.command.json();
+    commands::dispatch(cli).unwrap_or_else(|error| errors::report(&error, json))
 }

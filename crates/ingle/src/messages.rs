@@ -41,6 +41,11 @@ pub(crate) fn not_a_model(text: &str) -> String {
     )
 }
 
+/// Words after `ingle run` that are too many.
+pub(crate) fn quotes(prompt: &str) -> String {
+    format!("a prompt of several words needs quotes: ingle run \"{prompt}\"")
+}
+
 /// A file that is not one of the two layouts.
 pub(crate) fn not_a_gguf_path(path: &str, ending: &str) -> String {
     format!(

@@ -4,10 +4,13 @@ mod compute;
 mod sampling;
 
 use crate::commands::{completions, logits, run, show, tokenize};
+use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::messages;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 pub(crate) use compute::ComputeArgs;
 pub(crate) use sampling::SamplingArgs;
+use std::process::ExitCode;
 
 /// Runs open-weight language models on your own machine. Nothing leaves it.
 #[derive(Debug, Parser)]
@@ -27,4 +30,62 @@ pub(crate) enum Command {
     Completions(completions::Args),
     /// Print the manual page in roff (`ingle man > ingle.1`).
     Man,
+}
+
+impl Command {
+    /// Whether a program reads the result, and the error if there is one.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Command::Run(args) => args.json,
+            Command::Show(args) => args.json,
+            Command::Tokenize(args) => args.json,
+            Command::Logits(_) | Command::Completions(_) | Command::Man => false,
+        }
+    }
+}
+
+/// Reads the program's arguments. With help to print, or a mistake in them, it prints that and gives the exit code.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|mut error| {
+        suggest_quotes(&mut error);
+        let plain = || error.render().to_string();
+        // clap sets off words with escape sequences of its own, but would let those of the arguments through
+        let clean = |argument: std::ffi::OsString| {
+            let argument = argument.to_string_lossy().into_owned();
+            argument == harmless(&argument)
+        };
+        if error.use_stderr() {
+            match std::env::args_os().all(clean) {
+                true => drop(error.print()),
+                false => on_errors(|notes| notes.say(plain().trim_end())),
+            }
+        } else if let Err(failed) = error.print() {
+            let failed = anyhow::Error::from(failed);
+            if !is_closed_pipe(&failed) {
+                on_errors(|notes| notes.error(&format!("cannot write the help: {failed}")));
+                return ExitCode::FAILURE;
+            }
+        }
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
+/// A prompt of several words without quotes is the usual reason for one argument too many.
+fn suggest_quotes(error: &mut clap::Error) {
+    let words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).skip(1).collect();
+    let extra = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(extra)) => extra,
+        _ => return,
+    };
+    let one_too_many = error.kind() == ErrorKind::UnknownArgument && !extra.starts_with('-');
+    if let [command, prompt @ ..] = words.as_slice()
+        && command == "run"
+        && one_too_many
+    {
+        let prompt: Vec<&str> =
+            prompt.iter().map(String::as_str).take_while(|word| !word.starts_with('-')).collect();
+        let tip = messages::quotes(&prompt.join(" "));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
 }

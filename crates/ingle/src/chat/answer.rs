@@ -2,7 +2,7 @@
 
 use super::partner::Partner;
 use super::thinking::Thinking;
-use crate::console::{Style, harmless};
+use crate::console::{Notes, Style, harmless};
 use crate::interrupt::Answering;
 use crate::messages;
 use crate::progress::{Progress, Unit};
@@ -15,23 +15,15 @@ pub(crate) struct Screen<'a> {
     /// Answers.
     pub(crate) out: &'a mut dyn Write,
     /// Everything else.
-    pub(crate) notes: &'a mut dyn Write,
+    pub(crate) notes: Notes<'a>,
     /// How answers may be set off.
     pub(crate) out_style: Style,
-    /// How the rest may be set off.
-    pub(crate) notes_style: Style,
     /// Whether `out` is a terminal, which obeys control characters.
     pub(crate) terminal: bool,
     /// Whether a line of figures follows each answer.
     pub(crate) figures: bool,
-}
-
-impl Screen<'_> {
-    /// One line beside the answers.
-    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
-        let text = self.notes_style.dim(text);
-        writeln!(self.notes, "{text}")
-    }
+    /// Whether an empty line stands before the figures, because the answer shows beside them through a pipe.
+    pub(crate) apart: bool,
 }
 
 /// Lets `partner` answer and shows it as it comes. Ctrl-C ends the answer; what was said stands.
@@ -61,7 +53,10 @@ pub(crate) fn show_answer(
     shown.end()?;
     let outcome = outcome?;
     if screen.figures {
-        screen.note(&stats_line(&outcome))?;
+        if screen.apart {
+            screen.notes.say("");
+        }
+        screen.notes.aside(&stats_line(&outcome));
     }
     Ok(outcome)
 }

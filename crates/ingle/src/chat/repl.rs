@@ -41,7 +41,7 @@ impl Repl<'_> {
             let (text, single) = match entry(lines)? {
                 (Line::Text(text), single) => (text, single),
                 (Line::Interrupted, _) => {
-                    self.screen.note(messages::HOW_TO_LEAVE)?;
+                    self.screen.notes.aside(messages::HOW_TO_LEAVE);
                     continue;
                 }
                 (Line::End, _) => return Ok(()),
@@ -54,18 +54,12 @@ impl Repl<'_> {
                 match self.command(parse(&text)) {
                     Ok(Next::Stay) => {}
                     Ok(Next::Leave) => return Ok(()),
-                    Err(error) => self.complain(&error)?,
+                    Err(error) => self.screen.notes.error(&errors::line(&error)),
                 }
             } else if let Err(error) = self.answer(&text) {
-                self.complain(&error)?;
+                self.screen.notes.error(&errors::line(&error));
             }
         }
-    }
-
-    /// Tells an error; one of the terminal itself ends the conversation.
-    fn complain(&mut self, error: &anyhow::Error) -> Result<()> {
-        let head = self.screen.notes_style.alarm("error:");
-        Ok(writeln!(self.screen.notes, "{head} {}", errors::line(error))?)
     }
 
     fn answer(&mut self, text: &str) -> Result<()> {
@@ -97,19 +91,19 @@ impl Repl<'_> {
 
     fn command(&mut self, command: Slash) -> Result<Next> {
         match command {
-            Slash::Help => self.help()?,
+            Slash::Help => self.help(),
             Slash::System(None) => {
                 let text = match &self.conversation.system {
                     Some(text) => text.clone(),
                     None => messages::NO_SYSTEM.into(),
                 };
-                self.screen.note(&text)?;
+                self.screen.notes.aside(&text);
             }
             Slash::System(Some(_)) if self.plain => anyhow::bail!(messages::SYSTEM_NEEDS_TEMPLATE),
             Slash::System(Some(text)) => {
                 let none = text.eq_ignore_ascii_case("none");
                 self.conversation.system = (!none).then_some(text);
-                self.screen.note(if none { messages::SYSTEM_REMOVED } else { messages::SYSTEM_SET })?;
+                self.screen.notes.aside(if none { messages::SYSTEM_REMOVED } else { messages::SYSTEM_SET });
             }
             Slash::Set(None) => self.list_settings(None)?,
             Slash::Set(Some((name, None))) => self.list_settings(Some(&name))?,
@@ -119,17 +113,17 @@ impl Repl<'_> {
             }
             Slash::Clear => {
                 self.conversation.turns.clear();
-                self.screen.note(messages::CLEARED)?;
+                self.screen.notes.aside(messages::CLEARED);
             }
             Slash::Save(file) => {
                 saved::save(&env::expand_home(&file), self.partner.name(), &self.conversation)?;
-                self.screen.note(&messages::saved(self.conversation.turns.len(), &file))?;
+                self.screen.notes.aside(&messages::saved(self.conversation.turns.len(), &file));
             }
             Slash::Load(file) => {
                 self.conversation = saved::load(&env::expand_home(&file))?;
-                self.screen.note(&messages::loaded(self.conversation.turns.len(), &file))?;
+                self.screen.notes.aside(&messages::loaded(self.conversation.turns.len(), &file));
             }
-            Slash::Stats => self.stats()?,
+            Slash::Stats => self.stats(),
             Slash::Bye => return Ok(Next::Leave),
             Slash::Incomplete(form) => anyhow::bail!("it is {form}"),
             Slash::Unknown(name, meant) => anyhow::bail!(messages::unknown_command(&name, meant)),
@@ -137,15 +131,14 @@ impl Repl<'_> {
         Ok(Next::Stay)
     }
 
-    fn help(&mut self) -> Result<()> {
+    fn help(&mut self) {
         for known in KNOWN {
             let form = format!("{} {}", known.name, known.arguments);
-            self.screen.note(&format!("  {form:32} {}", known.help))?;
+            self.screen.notes.aside(&format!("  {form:32} {}", known.help));
         }
         for (form, help) in messages::KEYS {
-            self.screen.note(&format!("  {form:32} {help}"))?;
+            self.screen.notes.aside(&format!("  {form:32} {help}"));
         }
-        Ok(())
     }
 
     fn list_settings(&mut self, only: Option<&str>) -> Result<()> {
@@ -160,12 +153,12 @@ impl Repl<'_> {
         }
         for listed in shown {
             let own = if listed.own { "  (set by you)" } else { "" };
-            self.screen.note(&format!("  {:22} {}{own}", listed.name, listed.value))?;
+            self.screen.notes.aside(&format!("  {:22} {}{own}", listed.name, listed.value));
         }
         Ok(())
     }
 
-    fn stats(&mut self) -> Result<()> {
+    fn stats(&mut self) {
         let mut facts = self.partner.facts();
         let last = self.answers.last();
         let used = last.map_or(0, |usage| usage.prompt_tokens + usage.decoded_tokens);
@@ -182,9 +175,8 @@ impl Repl<'_> {
         facts.push(("decode", format!("{decoded} tokens in {:.2} s", seconds(|usage| usage.decode_seconds))));
         facts.extend(last.map(|usage| ("seed of the last answer", usage.seed.to_string())));
         for (label, value) in facts {
-            self.screen.note(&format!("  {label:24} {value}"))?;
+            self.screen.notes.aside(&format!("  {label:24} {value}"));
         }
-        Ok(())
     }
 }
 

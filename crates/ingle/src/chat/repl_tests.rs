@@ -2,7 +2,7 @@
 
 use super::super::lines::tests::Script;
 use super::*;
-use crate::console::Style;
+use crate::console::{Notes, Style};
 use ingle_engine::sampling::GenerationDefaults;
 use ingle_engine::{EndReason, Event, Flow, GenerateOptions, Outcome};
 
@@ -78,11 +78,11 @@ fn hold(plain: bool, lines: &[&str]) -> Heard {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let screen = Screen {
         out: &mut out,
-        notes: &mut notes,
+        notes: Notes::new(&mut notes, Style::PLAIN),
         out_style: Style::PLAIN,
-        notes_style: Style::PLAIN,
         terminal: true,
         figures: true,
+        apart: false,
     };
     let mut script = Script::new(lines);
     let mut repl = Repl {

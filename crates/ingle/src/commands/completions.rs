@@ -18,7 +18,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ingle", &mut script);
-    let mut output = Output::new();
+    let mut output = Output::new("the script");
     output.write_all(&script)?;
     Ok(output.flush()?)
 }

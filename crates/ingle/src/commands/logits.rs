@@ -2,7 +2,7 @@
 
 use crate::args::ComputeArgs;
 use crate::commands::tokenize;
-use crate::console::{Output, say};
+use crate::console::{Output, for_output, say};
 use crate::progress::{Progress, Unit};
 use crate::tensor_file::{Dtype, Planned, TensorFile};
 use crate::whole_file::Target;
@@ -101,8 +101,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     file.finish()?;
 
-    let mut output = Output::new();
-    writeln!(output, "{}", args.output.display())?;
+    let mut output = Output::new("the summary");
+    writeln!(output, "{}", for_output(args.output.display().to_string()))?;
     for tensor in plan.iter().filter(|tensor| !tensor.name.starts_with("hidden.")) {
         let [rows, columns] = tensor.shape;
         match tensor.matrix {

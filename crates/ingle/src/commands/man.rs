@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;
     }
-    let mut output = Output::new();
+    let mut output = Output::new("the manual page");
     output.write_all(&page)?;
     Ok(output.flush()?)
 }

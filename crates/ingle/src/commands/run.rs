@@ -4,7 +4,7 @@ use crate::args::{ComputeArgs, SamplingArgs};
 use crate::chat::{
     Conversation, Loaded, Partner, Prompt, Repl, Role, Screen, Settings, Terminal, reason_name, show_answer,
 };
-use crate::console::{Output, Style, say};
+use crate::console::{Notes, Output, Style, for_output, on_errors, say};
 use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
 use crate::{errors, figures, input, interrupt, messages};
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     system: Option<String>,
     /// Print one JSON object: text, tokens, reason, usage, seed, notices
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Continue the prompt as it is, without the model's chat template; control tokens in it mean themselves
     #[arg(long, conflicts_with_all = ["system", "think", "no_think"])]
     raw: bool,
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let silent = args.quiet || args.json;
     if !silent {
         if name == ModelName::Ember {
-            say(&Style::of_errors().dim(messages::DEMONSTRATION));
+            on_errors(|notes| notes.aside(messages::DEMONSTRATION));
         }
         notices.iter().for_each(|notice| say(&format!("note: {notice}")));
     }
@@ -166,18 +166,19 @@ fn answer(
         conversation.say(Role::User, text);
         partner.tokens(Prompt::Chat(&conversation.request(settings.variables())))?
     };
-    let mut output = Output::new();
+    let mut output = Output::new("the answer");
     let outcome = if args.json {
+        let (mut nowhere, mut silence) = (io::sink(), io::sink());
         let mut screen = Screen {
-            out: &mut io::sink(),
-            notes: &mut io::sink(),
+            out: &mut nowhere,
+            notes: Notes::new(&mut silence, Style::PLAIN),
             out_style: Style::PLAIN,
-            notes_style: Style::PLAIN,
             terminal: false,
             figures: false,
+            apart: false,
         };
         let outcome = show_answer(partner, &prompt, &options, &mut screen)?;
-        writeln!(output, "{}", document(partner.name(), &outcome, notices))?;
+        writeln!(output, "{}", for_output(document(partner.name(), &outcome, notices).to_string()))?;
         output.flush()?;
         outcome
     } else {
@@ -193,14 +194,14 @@ fn answer(
 fn converse(args: &Args, partner: &mut Loaded, settings: Settings, plain: bool) -> Result<ExitCode> {
     let mut notices = Vec::new();
     let mut terminal = Terminal::open(&mut notices)?;
-    let (mut output, mut notes) = (Output::new(), io::stderr());
+    let (mut output, mut notes) = (Output::new("the answer"), io::stderr());
     let mut screen = screen(&mut output, &mut notes, !args.quiet);
     if !args.quiet {
         let welcome =
             messages::welcome(partner.name(), &figures::rounded(partner.parameters()), partner.context());
-        screen.note(&welcome)?;
+        screen.notes.aside(&welcome);
         for notice in &notices {
-            screen.note(&format!("note: {notice}"))?;
+            screen.notes.aside(&format!("note: {notice}"));
         }
     }
     let conversation = Conversation::new(args.system.clone());
@@ -212,11 +213,11 @@ fn converse(args: &Args, partner: &mut Loaded, settings: Settings, plain: bool) 
 fn screen<'a>(output: &'a mut Output, notes: &'a mut io::Stderr, figures: bool) -> Screen<'a> {
     Screen {
         out: output,
-        notes,
+        notes: Notes::new(notes, Style::of_errors()),
         out_style: Style::of_output(),
-        notes_style: Style::of_errors(),
         terminal: io::stdout().is_terminal(),
         figures,
+        apart: io::stderr().is_terminal() && !io::stdout().is_terminal(),
     }
 }
 

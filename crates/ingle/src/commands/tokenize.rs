@@ -1,11 +1,11 @@
 //! `ingle tokenize`: text to token ids, and back.
 
-use crate::console::{Output, harmless};
+use crate::console::{Output, for_output};
 use crate::{input, messages, opening};
 use anyhow::{Context, Result};
 use ingle_text::{Specials, Tokenizer};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 /// Show how a model's tokenizer splits a text, or the text of token ids.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     decode: Option<Vec<u32>>,
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -42,13 +42,13 @@ Examples:
 pub(crate) fn run(args: &Args) -> Result<()> {
     let source = opening::model(&args.model)?.open()?;
     let tokenizer = opening::tokenizer(&source)?;
-    let mut output = Output::new();
+    let mut output = Output::new("the result");
     if let Some(ids) = &args.decode {
         let text = tokenizer.decode(ids).context("cannot decode the ids")?;
         if args.json {
-            writeln!(output, "{}", json!({ "text": text }))?;
+            writeln!(output, "{}", for_output(json!({ "text": text }).to_string()))?;
         } else {
-            writeln!(output, "{}", if std::io::stdout().is_terminal() { harmless(&text) } else { text })?;
+            writeln!(output, "{}", for_output(text))?;
         }
         return Ok(output.flush()?);
     }
@@ -59,7 +59,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let ids = encode(&tokenizer, &text, args.special, !args.no_bos)?;
     if args.json {
         let pieces: Vec<String> = ids.iter().map(|&id| piece(&tokenizer, id)).collect();
-        writeln!(output, "{}", json!({ "count": ids.len(), "ids": ids, "pieces": pieces }))?;
+        let document = json!({ "count": ids.len(), "ids": ids, "pieces": pieces });
+        writeln!(output, "{}", for_output(document.to_string()))?;
     } else if args.ids {
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
         writeln!(output, "{}", ids.join(","))?;

@@ -57,9 +57,38 @@ fn wrong_options() {
 }
 
 #[test]
+fn programs_get_errors_as_json() {
+    for args in [&["run", "./no-such.gguf", "x"][..], &["show", "/no/such"], &["tokenize", "nothing", "x"]] {
+        let ended = ingle(&[args, &["--json"]].concat());
+        assert_eq!((ended.code, ended.err.as_str()), (Some(1), ""), "{args:?}");
+        let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        assert!(document["error"].as_str().unwrap().contains("no"), "{document}");
+    }
+}
+
+#[test]
+fn prompts_without_quotes() {
+    refuses(&["run", "what", "is", "ingle", "?"], 2, &["quotes", "ingle run \"what is ingle ?\""]);
+    refuses(&["run", "what", "is"], 1, &["quotes"]);
+}
+
+#[test]
+fn escape_sequences_in_arguments_are_not_repeated() {
+    for args in [["run", "./no-\x1b[2J.gguf"], ["show", "\x1b[2J:x"], ["run", "--\x1b[2J"]] {
+        let ended = ingle(&args);
+        assert!(
+            ended.code != Some(0) && !ended.err.contains('\x1b') && !ended.err.is_empty(),
+            "{}",
+            ended.err
+        );
+    }
+}
+
+#[test]
 fn nothing_to_answer() {
     refuses(&["run"], 2, &["PROMPT"]);
-    refuses(&["run", "--json", "ember"], 2, &["PROMPT"]);
+    let ended = ingle(&["run", "--json", "ember"]);
+    assert!(ended.code == Some(2) && ended.out.contains("PROMPT"), "{}", ended.out);
 }
 
 #[test]

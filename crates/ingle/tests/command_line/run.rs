@@ -147,6 +147,29 @@ fn nobody_reading_errors_is_no_crash() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn full_streams_are_no_crash() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for (args, code) in
+        [(vec!["run", "./no-such.gguf"], 1), (vec!["run", "Who are you?"], 0), (vec!["run", "--top-q"], 2)]
+    {
+        let output = command(&args).stderr(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+    }
+    for (args, what) in [
+        (vec!["run", "Who are you?"], "cannot write the answer"),
+        (vec!["run", "Who are you?", "--json"], "cannot write the answer"),
+        (vec!["show", "ember"], "cannot write the description"),
+        (vec!["--help"], "cannot write the help"),
+    ] {
+        let output = command(&args).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(err.lines().last().unwrap().contains(what), "{args:?}: {err}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_a_single_answer_with_what_was_said() {

@@ -3,7 +3,7 @@
 mod facts;
 mod network;
 
-use crate::console::{Output, Style, harmless};
+use crate::console::{Output, Style, for_output, harmless};
 use crate::figures::{bytes, grouped, rounded};
 use crate::{messages, opening};
 use anyhow::Result;
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     tensors: bool,
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -41,13 +41,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let source = name.open()?;
     let spec = name.describe(&source)?;
     let facts = Facts::gather(&source, &spec, args.context);
-    let mut output = Output::new();
+    let mut output = Output::new("the description");
     if args.json {
         let mut document = facts.json(&spec);
         if args.tensors {
             document["tensors"] = source.tensors().iter().map(tensor_json).collect();
         }
-        writeln!(output, "{document:#}")?;
+        writeln!(output, "{}", for_output(format!("{document:#}")))?;
     } else {
         print(&mut output, &name.display(), &spec, &facts)?;
         if args.tensors {
