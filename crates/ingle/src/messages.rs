@@ -41,6 +41,37 @@ pub(crate) fn not_a_model(text: &str) -> String {
     )
 }
 
+/// A network nobody here can compute.
+pub(crate) fn cannot_run_yet(architecture: &str) -> String {
+    let known = ingle_model::families::known(ingle_model::families::Dialect::Gguf).join(", ");
+    format!("`{architecture}` is an architecture that cannot run yet; this version runs: {known}")
+}
+
+/// A file without tensors.
+pub(crate) fn only_a_tokenizer(name: &str) -> String {
+    format!(
+        "{name} holds only a tokenizer and no weights: `ingle tokenize` can use it, but there is nothing to compute; \
+         fetch the whole model"
+    )
+}
+
+/// Tensors that no part of the network asks for. Most of them are named by `--tensors`.
+pub(crate) fn unused_tensors(names: &[String]) -> String {
+    const NAMED: usize = 3;
+    let (some, more) = (&names[..names.len().min(NAMED)], names.len() > NAMED);
+    let tensors = if names.len() == 1 { "tensor has" } else { "tensors have" };
+    let rest = if more { ", ... (--tensors marks them all)" } else { "" };
+    format!(
+        "{} {tensors} no place in the network and will not be used: {}{rest}",
+        names.len(),
+        some.join(", ")
+    )
+}
+
+/// A Hugging Face folder without one.
+pub(crate) const NO_TOKENIZER_FILE: &str =
+    "the folder has no tokenizer.json; fetch it from where the model is from";
+
 /// Words after `ingle run` that are too many.
 pub(crate) fn quotes(prompt: &str) -> String {
     format!("a prompt of several words needs quotes: ingle run \"{prompt}\"")

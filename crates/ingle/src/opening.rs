@@ -1,5 +1,6 @@
 //! From what a person typed to an opened model.
 
+use crate::console::harmless;
 use crate::{ember, env, errors, messages};
 use anyhow::{Context, Result};
 use ingle_model::source::SourceKind;
@@ -86,9 +87,44 @@ impl ModelName {
         if errors::line(&error).contains(&name) { error } else { error.context(format!("cannot use {name}")) }
     }
 
-    /// The network of the opened model.
+    /// The network of the opened model, which is to be computed.
     pub(crate) fn describe(&self, source: &Source) -> Result<ModelSpec> {
-        families::describe(source).map_err(|error| self.blame(error.into()))
+        match network(source) {
+            Ok(Network::Known(spec)) => Ok(*spec),
+            Ok(Network::Unknown(architecture)) => {
+                let name = harmless(&self.display());
+                Err(anyhow::anyhow!("{name}: {}", messages::cannot_run_yet(&harmless(&architecture))))
+            }
+            Ok(Network::Absent) => Err(anyhow::Error::msg(messages::only_a_tokenizer(&self.display()))),
+            Err(error) => Err(self.blame(error)),
+        }
+    }
+}
+
+/// What an opened model has for a network.
+pub(crate) enum Network {
+    /// One that this version runs.
+    Known(Box<ModelSpec>),
+    /// One of an architecture that it does not know.
+    Unknown(String),
+    /// None: there are no tensors.
+    Absent,
+}
+
+/// Looks at the network of an opened model.
+///
+/// # Errors
+/// When the architecture is known and the network is not what it must be.
+pub(crate) fn network(source: &Source) -> Result<Network> {
+    if source.tensors().is_empty() {
+        return Ok(Network::Absent);
+    }
+    match families::describe(source) {
+        Ok(spec) => Ok(Network::Known(Box::new(spec))),
+        Err(ingle_model::Error::UnknownArchitecture { architecture, .. }) => {
+            Ok(Network::Unknown(architecture))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -102,33 +138,20 @@ fn foreign_ending(path: &Path) -> Option<&str> {
 /// The tokenizer that came with the model.
 pub(crate) fn tokenizer(source: &Source) -> Result<Tokenizer> {
     let name = || format!("cannot use the tokenizer of {}", source.path.display());
-    match source.kind {
-        SourceKind::Gguf => Tokenizer::from_metadata(&source.metadata).with_context(name),
-        SourceKind::HuggingFace => {
-            let missing =
-                || anyhow::anyhow!("the folder has no tokenizer.json; fetch it from where the model is from");
-            let document = source.tokenizer_json()?.ok_or_else(missing).with_context(name)?;
-            let config = source.tokenizer_config_json()?;
-            Tokenizer::from_json(&document, config.as_deref()).with_context(name)
-        }
+    if source.kind == SourceKind::HuggingFace && matches!(source.tokenizer_json(), Ok(None)) {
+        return Err(anyhow::anyhow!(messages::NO_TOKENIZER_FILE)).with_context(name);
     }
+    Tokenizer::from_source(source).with_context(name)
 }
 
 /// The template variable that switches reasoning.
 pub(crate) const THINKING: &str = "enable_thinking";
 
-/// The text of the chat template that came with the model, `None` for a model that is not made for conversations.
-pub(crate) fn template(source: &Source) -> Result<Option<String>> {
-    let sources = match source.kind {
-        SourceKind::Gguf => TemplateSources::from_metadata(&source.metadata),
-        SourceKind::HuggingFace => {
-            let config = source.tokenizer_config_json()?;
-            let (jinja, json) = (source.chat_template_jinja()?, source.chat_template_json()?);
-            TemplateSources::from_files(config.as_deref(), jinja.as_deref(), json.as_deref())
-        }
-    };
+/// The text of the chat template that came with the model, for conversations with or without tools; `None` for a model that is not made for conversations.
+pub(crate) fn template(source: &Source, tools: bool) -> Result<Option<String>> {
     let name = || format!("cannot use the chat template of {}", source.path.display());
-    Ok(sources.with_context(name)?.default)
+    let sources = TemplateSources::from_source(source).with_context(name)?;
+    Ok(sources.choose(None, tools).ok().map(str::to_owned))
 }
 
 fn looks_like_a_path(text: &str) -> bool {

@@ -136,7 +136,8 @@ fn load(name: &ModelName, args: &Args) -> Result<(Loaded, Vec<String>)> {
         context: args.context,
     };
     let source = Arc::new(name.open()?);
-    let can_switch_thinking = opening::template(&source)
+    name.describe(&source)?; // refused in this program's words before anything is loaded
+    let can_switch_thinking = opening::template(&source, false)
         .is_ok_and(|text| text.is_some_and(|text| text.contains(opening::THINKING)));
     let mut progress = Progress::new_if(!args.quiet && !args.json, "loading", Unit::Bytes);
     let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))

@@ -136,7 +136,33 @@ fn an_architecture_nobody_here_knows() {
     bytes[value..value + 5].copy_from_slice(b"zorg9");
     let path = folder.join("zorg.gguf");
     std::fs::write(&path, bytes).unwrap();
-    every_command_refuses(&path, &["zorg.gguf", "zorg9", "qwen3"]);
+    let model = path.to_str().unwrap();
+    let said = ["zorg.gguf", "zorg9", "cannot run yet; this version runs: qwen2, qwen3"];
+    refuses(&["run", model, "Hello"], 1, &said);
+    refuses(&["logits", model, "--tokens", "1", "-o", "/nonexistent/out"], 1, &said);
+    let shown = super::succeeds(&["show", model, "--tensors"]).out;
+    for part in ["zorg9", "cannot run yet", "F32", "output_norm.weight", "vocabulary"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains("KV cache"), "{shown}");
+    let document = super::json(&["show", model, "--json"]);
+    assert_eq!(
+        (&document["architecture"], &document["network"]),
+        (&"zorg9".into(), &serde_json::Value::Null)
+    );
+}
+
+#[test]
+fn a_file_with_only_a_tokenizer() {
+    let mut bytes = std::fs::read(fixture("gguf/qwen3.gguf")).unwrap();
+    bytes[8..16].fill(0); // the number of tensors
+    let path = folder("mistakes-vocabulary").join("vocabulary.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let model = path.to_str().unwrap();
+    refuses(&["run", model, "Hello"], 1, &["vocabulary.gguf", "only a tokenizer"]);
+    refuses(&["logits", model, "--tokens", "1", "-o", "/nonexistent/out"], 1, &["only a tokenizer"]);
+    let shown = super::succeeds(&["show", model]).out;
+    assert!(shown.contains("only a tokenizer") && shown.contains("end of text"), "{shown}");
 }
 
 #[test]

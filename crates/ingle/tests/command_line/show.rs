@@ -1,6 +1,7 @@
 //! `ingle show` and `ingle tokenize`.
 
-use super::{fixture, ingle_with_input, json, succeeds};
+use super::{fixture, folder, ingle_with_input, json, succeeds};
+use std::path::{Path, PathBuf};
 
 #[test]
 fn a_model_is_described_the_same_from_both_layouts() {
@@ -61,4 +62,54 @@ fn control_tokens_are_text_unless_asked_for() {
     };
     assert_eq!(ids(&["--special"]), [2041]);
     assert!(ids(&[]).len() > 1);
+}
+
+/// A copy of a folder model that may be spoilt.
+fn copy(name: &str) -> PathBuf {
+    let folder = folder(name);
+    for file in std::fs::read_dir(fixture("qwen3")).unwrap().map(Result::unwrap) {
+        if file.file_name() != "golden.safetensors" {
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    }
+    folder
+}
+
+fn shown(folder: &Path) -> String {
+    succeeds(&["show", folder.to_str().unwrap()]).out
+}
+
+#[test]
+fn tensors_without_a_place_are_counted_and_named() {
+    let folder = copy("show-unused");
+    assert!(!shown(&folder).contains("no place in the network"));
+    let file = folder.join("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    let whole = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = whole.tensors();
+    let extra = tensors[0].1.clone();
+    tensors.extend(["a", "b", "c", "d"].map(|name| (format!("model.layers.0.extra.{name}"), extra.clone())));
+    std::fs::write(&file, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    let shown = shown(&folder);
+    let line = shown.lines().find(|line| line.contains("no place in the network")).unwrap();
+    assert!(line.starts_with("4 tensors") && line.contains("model.layers.0.extra.b"), "{line}");
+}
+
+#[test]
+fn a_tokenizer_or_template_that_cannot_be_used_is_said_to_be() {
+    let folder = copy("show-text");
+    assert!(!shown(&folder).contains("unusable"));
+    for (template, reason) in
+        [("{% if %}", "chat template"), ("{{ raise_exception('only cats') }}", "only cats")]
+    {
+        std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
+        let shown = shown(&folder);
+        let line = shown.lines().find(|line| line.starts_with("text: unusable: ")).unwrap();
+        assert!(line.contains(reason), "{line}");
+    }
+    std::fs::remove_file(folder.join("chat_template.jinja")).unwrap();
+    std::fs::write(folder.join("tokenizer.json"), "{}").unwrap();
+    assert!(shown(&folder).contains("text: unusable: cannot use the tokenizer"));
+    std::fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    assert!(shown(&folder).contains("no tokenizer.json; fetch it"));
 }

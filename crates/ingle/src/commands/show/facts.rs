@@ -3,10 +3,11 @@
 use super::network;
 use crate::figures::{bytes, grouped, rounded};
 use crate::{errors, opening};
+use anyhow::{Context, Result};
 use ingle_model::source::SourceKind;
 use ingle_model::spec::{KvBytes, ModelSpec};
 use ingle_model::{Format, Source};
-use ingle_text::{ChatTemplate, Tokenizer};
+use ingle_text::{ChatTemplate, Message, Moment, Tokenizer, render_prompt};
 use serde_json::{Value, json};
 
 /// Everything but the network itself.
@@ -21,7 +22,11 @@ pub(super) struct Facts {
     pub(super) available: Option<u64>,
     /// Tokenizer and chat template.
     pub(super) text: Vec<(String, String)>,
-    /// The same for programs.
+    /// Why they cannot be used, if they cannot.
+    pub(super) text_problem: Option<String>,
+    /// Why the model cannot be run, if it cannot.
+    pub(super) problem: Option<String>,
+    /// `text` for programs.
     text_json: Value,
     file_bytes: u64,
     files: Vec<String>,
@@ -61,15 +66,23 @@ impl Memory {
 }
 
 impl Facts {
-    pub(super) fn gather(source: &Source, spec: &ModelSpec, context: Option<u64>) -> Facts {
-        let (text, text_json) = text_facts(source, spec);
+    /// `spec` and `problem`: the network, or why there is none.
+    pub(super) fn gather(
+        source: &Source,
+        spec: Option<&ModelSpec>,
+        problem: Option<String>,
+        context: Option<u64>,
+    ) -> Facts {
+        let text = text_facts(source, spec);
         Facts {
             about: about(source, spec),
             formats: formats(source),
-            memory: memory(spec, context),
+            memory: spec.map(|spec| memory(spec, context)).unwrap_or_default(),
             available: ingle_engine::memory::available(),
-            text,
-            text_json,
+            text: text.lines,
+            text_problem: text.problem,
+            problem,
+            text_json: text.document,
             file_bytes: source.file_bytes(),
             files: source.files().map(|file| file.display().to_string()).collect(),
         }
@@ -81,7 +94,7 @@ impl Facts {
         per_weight(sum(|share| share.bytes), sum(|share| share.weights))
     }
 
-    pub(super) fn json(&self, spec: &ModelSpec) -> Value {
+    pub(super) fn json(&self, spec: Option<&ModelSpec>) -> Value {
         let formats = self.formats.iter().map(|share| {
             json!({
                 "format": share.format.name(), "tensors": share.tensors, "weights": share.weights,
@@ -95,21 +108,28 @@ impl Facts {
         let about: serde_json::Map<String, Value> =
             self.about.iter().map(|(label, value)| ((*label).to_owned(), json!(value))).collect();
         json!({
-            "architecture": spec.architecture,
-            "name": spec.name,
-            "parameters": spec.parameters(),
-            "active_parameters": spec.active_parameters(),
+            "architecture": self.about_value("architecture"),
+            "name": self.about_value("name"),
+            "problem": self.problem,
+            "parameters": spec.map(ModelSpec::parameters),
+            "active_parameters": spec.map(ModelSpec::active_parameters),
             "file_bytes": self.file_bytes,
             "files": self.files,
             "about": about,
-            "network": network::json(spec),
+            "network": spec.map(network::json),
             "formats": formats.collect::<Vec<_>>(),
             "bits_per_weight": self.bits_per_weight(),
             "memory": memory.collect::<Vec<_>>(),
             "memory_available": self.available,
             "text": self.text_json,
-            "unused_tensors": spec.unused,
+            "unused_tensors": spec.map(|spec| &spec.unused),
         })
+    }
+}
+
+impl Facts {
+    fn about_value(&self, label: &str) -> Option<&str> {
+        self.about.iter().find(|(known, _)| *known == label).map(|(_, value)| value.as_str())
     }
 }
 
@@ -117,12 +137,21 @@ fn per_weight(bytes: u64, weights: u64) -> f64 {
     if weights == 0 { 0.0 } else { bytes as f64 * 8.0 / weights as f64 }
 }
 
-fn about(source: &Source, spec: &ModelSpec) -> Vec<(&'static str, String)> {
+fn about(source: &Source, spec: Option<&ModelSpec>) -> Vec<(&'static str, String)> {
     let mut about = Vec::new();
     let from_header = |key: &str| source.metadata.string(key).ok().flatten().map(str::to_owned);
     let mut add = |label, value: Option<String>| about.extend(value.map(|value| (label, value)));
-    add("name", spec.name.clone());
-    add("architecture", Some(spec.architecture.clone()));
+    match spec {
+        Some(spec) => {
+            add("name", spec.name.clone());
+            add("architecture", Some(spec.architecture.clone()));
+        }
+        None => {
+            let hub = |pointer| source.config.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            add("name", from_header("general.name").or_else(|| hub("/_name_or_path")));
+            add("architecture", from_header("general.architecture").or_else(|| hub("/architectures/0")));
+        }
+    }
     add("author", from_header("general.author").or_else(|| from_header("general.organization")));
     add("licence", from_header("general.license").or_else(|| card_licence(source)));
     let layout = match source.kind {
@@ -132,6 +161,7 @@ fn about(source: &Source, spec: &ModelSpec) -> Vec<(&'static str, String)> {
     let files = source.files().len();
     let count = if files == 1 { "1 file".into() } else { format!("{files} files") };
     add("size", Some(format!("{} in {count}, {layout}", bytes(source.file_bytes()))));
+    let Some(spec) = spec else { return about };
     let (all, active) = (spec.parameters(), spec.active_parameters());
     add("parameters", Some(format!("{} ({})", grouped(all), rounded(all))));
     if active != all {
@@ -186,36 +216,53 @@ fn memory(spec: &ModelSpec, context: Option<u64>) -> Vec<Memory> {
     lengths.into_iter().map(need).collect()
 }
 
-fn text_facts(source: &Source, spec: &ModelSpec) -> (Vec<(String, String)>, Value) {
+/// Tokenizer and chat template: lines for people, a document for programs, and what makes them unusable.
+struct Text {
+    lines: Vec<(String, String)>,
+    document: Value,
+    problem: Option<String>,
+}
+
+fn text_facts(source: &Source, spec: Option<&ModelSpec>) -> Text {
     let mut lines = Vec::new();
-    let mut document = match opening::tokenizer(source) {
-        Ok(tokenizer) => tokenizer_facts(&tokenizer, source, spec, &mut lines),
-        Err(error) => {
-            let error = errors::line(&error);
-            lines.push(("tokenizer".into(), format!("unusable: {error}")));
-            json!({ "tokenizer_error": error })
-        }
+    let tokenizer = opening::tokenizer(source);
+    let mut document = match &tokenizer {
+        Ok(tokenizer) => tokenizer_facts(tokenizer, source, spec, &mut lines),
+        Err(_) => json!({}),
     };
-    let template = match opening::template(source) {
-        Ok(None) => "none: the model continues text and is not made for conversations".into(),
-        Ok(Some(text)) => match ChatTemplate::new(&text) {
-            Ok(_) if text.contains(opening::THINKING) => {
-                "yes, and reasoning can be switched (--no-think)".into()
-            }
-            Ok(_) => "yes".to_owned(),
-            Err(error) => format!("unusable: {error}"),
-        },
-        Err(error) => format!("unusable: {}", errors::line(&error)),
+    let template = match &tokenizer {
+        Ok(tokenizer) => chat_template(source, tokenizer),
+        Err(_) => Ok("not tried: it needs the tokenizer".into()),
     };
+    let problem = tokenizer.as_ref().err().or(template.as_ref().err()).map(errors::line);
+    let template = template.unwrap_or_else(|_| "unusable".into());
     document["chat_template"] = json!(template);
+    document["unusable"] = json!(problem);
     lines.push(("chat template".into(), template));
-    (lines, document)
+    Text { lines, document, problem }
+}
+
+/// What the chat template is, after a trial with the shortest of conversations.
+fn chat_template(source: &Source, tokenizer: &Tokenizer) -> Result<String> {
+    let name = || format!("cannot use the chat template of {}", source.path.display());
+    if let Some(text) = opening::template(source, true)? {
+        ChatTemplate::new(&text).with_context(name)?;
+    }
+    let Some(text) = opening::template(source, false)? else {
+        return Ok("none: the model continues text and is not made for conversations".into());
+    };
+    let template = ChatTemplate::new(&text).with_context(name)?;
+    let hello = [Message::new("user", "Hello")];
+    render_prompt(&template, tokenizer, &hello, None, &serde_json::Map::new(), Moment::now())
+        .with_context(name)?;
+    let switch = text.contains(opening::THINKING);
+    Ok(if switch { "yes, and reasoning can be switched (--no-think)" } else { "yes" }.into())
 }
 
 fn tokenizer_facts(
     tokenizer: &Tokenizer,
     source: &Source,
-    spec: &ModelSpec,
+    spec: Option<&ModelSpec>,
     lines: &mut Vec<(String, String)>,
 ) -> Value {
     let key = |key: &str| source.metadata.string(key).ok().flatten().map(str::to_owned);
@@ -224,10 +271,10 @@ fn tokenizer_facts(
         (model, _) => model,
     };
     let size = tokenizer.vocab_size();
-    let padding = match spec.vocabulary.checked_sub(size) {
+    let padding = match spec.map(|spec| spec.vocabulary.saturating_sub(size)) {
         Some(0) | None => String::new(),
         Some(rows) => {
-            format!(" (the network has {} rows, {} of them padding)", grouped(spec.vocabulary as u64), rows)
+            format!(" (the network has {} rows, {} of them padding)", grouped((size + rows) as u64), rows)
         }
     };
     lines.push(("tokenizer".into(), kind.clone().unwrap_or_else(|| "tokenizer.json".into())));

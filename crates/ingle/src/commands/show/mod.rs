@@ -5,6 +5,7 @@ mod network;
 
 use crate::console::{Output, Style, for_output, harmless};
 use crate::figures::{bytes, grouped, rounded};
+use crate::opening::Network;
 use crate::{messages, opening};
 use anyhow::Result;
 use facts::Facts;
@@ -39,19 +40,24 @@ Examples:
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = opening::model(&args.model)?;
     let source = name.open()?;
-    let spec = name.describe(&source)?;
-    let facts = Facts::gather(&source, &spec, args.context);
+    let network = opening::network(&source).map_err(|error| name.blame(error))?;
+    let (spec, problem) = match &network {
+        Network::Known(spec) => (Some(&**spec), None),
+        Network::Unknown(architecture) => (None, Some(messages::cannot_run_yet(architecture))),
+        Network::Absent => (None, Some(messages::only_a_tokenizer(&name.display()))),
+    };
+    let facts = Facts::gather(&source, spec, problem, args.context);
     let mut output = Output::new("the description");
     if args.json {
-        let mut document = facts.json(&spec);
+        let mut document = facts.json(spec);
         if args.tensors {
             document["tensors"] = source.tensors().iter().map(tensor_json).collect();
         }
         writeln!(output, "{}", for_output(format!("{document:#}")))?;
     } else {
-        print(&mut output, &name.display(), &spec, &facts)?;
+        print(&mut output, &name.display(), spec, &facts)?;
         if args.tensors {
-            print_tensors(&mut output, &source, &spec)?;
+            print_tensors(&mut output, &source, spec)?;
         }
     }
     Ok(output.flush()?)
@@ -67,14 +73,38 @@ fn section(output: &mut impl Write, title: &str, lines: &[(String, String)]) -> 
     Ok(())
 }
 
-fn print(output: &mut impl Write, title: &str, spec: &ModelSpec, facts: &Facts) -> Result<()> {
+fn print(output: &mut impl Write, title: &str, spec: Option<&ModelSpec>, facts: &Facts) -> Result<()> {
     writeln!(output, "{}", Style::of_output().bold(&harmless(title)))?;
     let width = facts.about.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     for (label, value) in &facts.about {
         writeln!(output, "  {label:width$}  {}", harmless(value))?;
     }
-    section(output, "network", &network::lines(spec))?;
+    if let Some(problem) = &facts.problem {
+        writeln!(output, "\n{}", harmless(problem))?;
+    }
+    if let Some(spec) = spec {
+        section(output, "network", &network::lines(spec))?;
+    }
+    if !facts.formats.is_empty() {
+        print_formats(output, facts)?;
+    }
+    if let Some(spec) = spec {
+        print_memory(output, spec, facts)?;
+    }
+    section(output, "text", &facts.text)?;
+    if let Some(problem) = &facts.text_problem {
+        writeln!(output, "text: unusable: {}", harmless(problem))?;
+    }
+    match spec {
+        Some(spec) if !spec.unused.is_empty() => {
+            writeln!(output, "\n{}", harmless(&messages::unused_tensors(&spec.unused)))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
 
+fn print_formats(output: &mut impl Write, facts: &Facts) -> Result<()> {
     writeln!(output, "\n{}", Style::of_output().bold("formats"))?;
     for share in &facts.formats {
         let tensors = if share.tensors == 1 { "tensor" } else { "tensors" };
@@ -99,6 +129,10 @@ fn print(output: &mut impl Write, title: &str, spec: &ModelSpec, facts: &Facts) 
         bytes(facts.formats.iter().map(|share| share.bytes).sum())
     )?;
 
+    Ok(())
+}
+
+fn print_memory(output: &mut impl Write, spec: &ModelSpec, facts: &Facts) -> Result<()> {
     writeln!(output, "\n{}", Style::of_output().bold("memory (weights + 16-bit KV cache)"))?;
     for row in &facts.memory {
         writeln!(
@@ -114,24 +148,16 @@ fn print(output: &mut impl Write, title: &str, spec: &ModelSpec, facts: &Facts) 
     if let Some(available) = facts.available {
         writeln!(output, "  free on this machine now: {}", bytes(available))?;
     }
-
-    section(output, "text", &facts.text)?;
-    if !spec.unused.is_empty() {
-        let names: Vec<String> = spec.unused.iter().map(|name| harmless(name)).collect();
-        writeln!(output, "\n{}", Style::of_output().bold("tensors the network does not use"))?;
-        for name in names {
-            writeln!(output, "  {name}")?;
-        }
-    }
     Ok(())
 }
 
-fn print_tensors(output: &mut impl Write, source: &Source, spec: &ModelSpec) -> Result<()> {
+fn print_tensors(output: &mut impl Write, source: &Source, spec: Option<&ModelSpec>) -> Result<()> {
     writeln!(output, "\n{}", Style::of_output().bold("tensors"))?;
     let names = source.tensors().iter().map(|tensor| tensor.name.chars().count());
     let width = names.max().unwrap_or(0).min(60);
     for tensor in source.tensors() {
-        let unused = if spec.unused.contains(&tensor.name) { "  unused" } else { "" };
+        let unused = spec.is_some_and(|spec| spec.unused.contains(&tensor.name));
+        let unused = if unused { "  unused" } else { "" };
         let shape = format!("{:?}", tensor.shape);
         writeln!(
             output,
