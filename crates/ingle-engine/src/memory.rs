@@ -21,18 +21,31 @@ fn available_in_meminfo(text: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Room below the limit of the process's control group (version 2); file pages that can be dropped count as room.
+/// Room below the limit of the process's control group, version 2 or 1; `None` where there is no limit. File pages that
+/// can be dropped count as room.
 fn control_group() -> Option<u64> {
-    let group = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = group.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let folder = format!("/sys/fs/cgroup{path}");
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = "/sys/fs/cgroup";
+    let of = |prefix: &str| groups.lines().find_map(|line| line.split_once(prefix)).map(|(_, path)| path);
+    let unified = of("0::").map(|path| {
+        let names = ["memory.max", "memory.current", "inactive_file "];
+        room(&format!("{mounts}{path}"), names).or_else(|| room(mounts, names))
+    });
+    let own = of(":memory:").map(|path| {
+        let names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "];
+        // inside a container the group's path may be the host's, and its own files lie at the mount
+        room(&format!("{mounts}/memory{path}"), names).or_else(|| room(&format!("{mounts}/memory"), names))
+    });
+    [unified, own].into_iter().flatten().flatten().min()
+}
+
+/// Limit less use in one group's folder.
+fn room(folder: &str, [limit, used, droppable]: [&str; 3]) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).ok();
-    let limit: u64 = read("memory.max")?.trim().parse().ok()?; // "max" is no number: no limit
-    let used: u64 = read("memory.current")?.trim().parse().ok()?;
+    let limit: u64 = read(limit)?.trim().parse().ok()?; // "max" is no number: no limit
+    let used: u64 = read(used)?.trim().parse().ok()?;
     let droppable = read("memory.stat")
-        .and_then(|stat| {
-            stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
-        })
+        .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix(droppable))?.trim().parse().ok())
         .unwrap_or(0);
     Some(limit.saturating_sub(used.saturating_sub(droppable)))
 }
@@ -64,6 +77,26 @@ mod tests {
         assert_eq!(available_in_meminfo(text), Some(23_000_000 * 1024));
         assert_eq!(available_in_meminfo("MemAvailable: x kB"), None);
         assert_eq!(available_in_meminfo(""), None);
+    }
+
+    #[test]
+    fn a_group_has_room_for_its_limit_less_its_use_and_file_pages_count_as_room() {
+        let folder = std::env::temp_dir().join(format!("ingle-control-group-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        let names = ["memory.max", "memory.current", "inactive_file "];
+        let room = || room(&folder.display().to_string(), names);
+        assert_eq!(room(), None, "no files, no limit");
+        write("memory.max", "1000\n");
+        write("memory.current", "700\n");
+        assert_eq!(room(), Some(300));
+        write("memory.stat", "anon 5\ninactive_file 200\n");
+        assert_eq!(room(), Some(500));
+        write("memory.current", "5000\n");
+        assert_eq!(room(), Some(0));
+        write("memory.max", "max\n");
+        assert_eq!(room(), None);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
