@@ -41,6 +41,7 @@ pub(crate) fn expand_home(path: &str) -> PathBuf {
     }
 }
 
-fn set(name: &str) -> Option<OsString> {
+/// A variable that is there and not empty.
+pub(crate) fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -13,7 +13,10 @@ Examples:
   ingle run ./qwen3-4b-q4_k_m.gguf       chat with a model file
   ingle run ./Qwen3-4B \"Why is the sky blue?\"
   cat notes.txt | ingle run \"Summarise this\"
-  ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs";
+  ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
+
+What you type in a chat is kept for the arrow keys in ~/.local/share/ingle/history (under $XDG_DATA_HOME if that is set)
+and stays on this machine; `ingle run --no-history` neither reads nor writes it.";
 
 /// Where `MODEL` is explained.
 pub(crate) const MODEL_HELP: &str =
@@ -88,6 +91,32 @@ pub(crate) fn not_a_gguf_path(path: &str, ending: &str) -> String {
 /// An instruction set this processor lacks.
 pub(crate) fn no_isa(asked: &str, available: &[&str]) -> String {
     format!("this processor cannot run {asked} kernels; it can run {}", available.join(", "))
+}
+
+/// A name that is no instruction set.
+pub(crate) fn unknown_isa(known: &[&str], available: &[&str]) -> String {
+    let (known, available) = (known.join(", "), available.join(", "));
+    format!("known instruction sets are {known}; this processor can run {available}")
+}
+
+/// Threads that would wait for each other.
+pub(crate) fn more_threads_than_cores(threads: usize, usable: usize) -> String {
+    let cores = if usable == 1 { "core" } else { "cores" };
+    format!("{threads} threads share the {usable} {cores} this program may use; fewer (--threads) are faster")
+}
+
+/// `--stop` without a text.
+pub(crate) const EMPTY_STOP: &str = "an empty text would end every answer before it begins; leave it out";
+
+/// A prompt without a word in it.
+pub(crate) const EMPTY_PROMPT: &str = "the prompt is empty; say something, or leave it out to chat";
+
+/// A single prompt longer than the context.
+pub(crate) fn prompt_too_long(prompt: usize, context: usize) -> String {
+    format!(
+        "the prompt has {prompt} tokens and the context holds {context}; shorten the prompt or choose a longer \
+         context with --context"
+    )
 }
 
 /// More positions than the model was made for.
@@ -188,6 +217,9 @@ pub(crate) fn unknown_setting(name: &str, meant: Option<&str>) -> String {
 pub(crate) fn fixed_at_start(name: &str) -> String {
     format!("`{name}` is fixed when the model is loaded; leave and start again with --{name}")
 }
+
+/// `/set system`.
+pub(crate) const SET_SYSTEM: &str = "the system prompt has a command of its own: /system TEXT";
 
 /// The history of earlier entries cannot be read.
 pub(crate) fn no_history(path: &Path, error: &dyn std::fmt::Display) -> String {

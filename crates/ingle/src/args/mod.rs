@@ -1,6 +1,7 @@
 //! The command line's grammar.
 
 mod compute;
+mod numbers;
 mod sampling;
 
 use crate::commands::{completions, logits, run, show, tokenize};
@@ -8,7 +9,8 @@ use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-pub(crate) use compute::ComputeArgs;
+pub(crate) use compute::{Compute, ComputeArgs};
+pub(crate) use numbers::{count, positive, tokens};
 pub(crate) use sampling::SamplingArgs;
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! Options that choose how answers are made.
 
+use super::count;
 use clap::Args;
 use ingle_engine::sampling::{SamplingOverrides, Window};
 
@@ -11,7 +12,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Choose among the K most likely tokens; 0 is all
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
     top_k: Option<u32>,
     /// Choose among the most likely tokens that together have this probability
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
@@ -41,7 +42,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     dry_base: Option<f32>,
     /// Longest repetition that DRY lets pass
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     dry_allowed_length: Option<u32>,
     /// How many of the latest tokens DRY looks at; -1 is all
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = window)]
@@ -56,7 +57,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "ID=BIAS", value_parser = bias)]
     logit_bias: Vec<(u32, f32)>,
     /// Make the choices repeatable: the same seed gives the same answer
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     seed: Option<u64>,
 }
 
@@ -84,6 +85,10 @@ impl SamplingArgs {
             seed: self.seed,
         }
     }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("a whole number from 0 to {} is needed", u64::MAX))
 }
 
 fn window(text: &str) -> Result<Window, String> {

@@ -76,16 +76,16 @@ pub(crate) struct Terminal {
 const HISTORY: usize = 1000;
 
 impl Terminal {
-    /// Takes the terminal over, line by line.
+    /// Takes the terminal over, line by line. Without `history` no entry leaves the conversation.
     ///
     /// # Errors
     /// When it cannot be edited on. A history that cannot be read is a notice, not an error.
-    pub(crate) fn open(notices: &mut Vec<String>) -> Result<Terminal> {
+    pub(crate) fn open(history: bool, notices: &mut Vec<String>) -> Result<Terminal> {
         let config =
             rustyline::Config::builder().max_history_size(HISTORY)?.history_ignore_space(false).build();
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Commands));
-        let history = env::data_folder().map(|folder| folder.join("history"));
+        let history = env::data_folder().filter(|_| history).map(|folder| folder.join("history"));
         if let Some(path) = &history {
             match editor.load_history(path) {
                 Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -4,7 +4,7 @@ use super::answer::{Screen, show_answer};
 use super::conversation::{Conversation, Role};
 use super::lines::{Line, LineSource, entry};
 use super::partner::{Partner, Prompt};
-use super::settings::Settings;
+use super::settings::{Settings, canonical};
 use super::slash::{KNOWN, Slash, parse};
 use super::{saved, slash};
 use crate::{env, errors, messages};
@@ -143,7 +143,7 @@ impl Repl<'_> {
 
     fn list_settings(&mut self, only: Option<&str>) -> Result<()> {
         let list = self.settings.list(self.partner.defaults())?;
-        let wanted = only.map(|name| name.to_lowercase().replace('-', "_"));
+        let wanted = only.map(canonical);
         let shown: Vec<_> =
             list.iter().filter(|listed| wanted.as_ref().is_none_or(|name| *name == listed.name)).collect();
         if shown.is_empty() {

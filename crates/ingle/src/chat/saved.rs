@@ -3,10 +3,12 @@
 use super::conversation::{Conversation, Role, Turn};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Larger than any conversation.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 64_000_000;
 
 /// Writes a conversation. An existing file is replaced only if it holds a conversation too.
 pub(super) fn save(path: &Path, model: &str, conversation: &Conversation) -> Result<()> {
@@ -26,11 +28,17 @@ pub(super) fn save(path: &Path, model: &str, conversation: &Conversation) -> Res
 /// Reads a conversation, or a bare list of messages.
 pub(super) fn load(path: &Path) -> Result<Conversation> {
     let context = || format!("cannot load {}", path.display());
-    let size = std::fs::metadata(path).with_context(context)?.len();
-    if size > MOST_BYTES {
-        return Err(anyhow!("it is larger than any conversation").context(context()));
+    // asked before it is opened: opening a pipe would wait for someone to write there
+    if !std::fs::metadata(path).with_context(context)?.is_file() {
+        return Err(anyhow!("it is not a file").context(context()));
     }
-    let text = std::fs::read_to_string(path).with_context(context)?;
+    let file = File::open(path).with_context(context)?;
+    let mut text = String::new();
+    file.take(MOST_BYTES + 1).read_to_string(&mut text).with_context(context)?;
+    if text.len() as u64 > MOST_BYTES {
+        let most = MOST_BYTES / 1_000_000;
+        return Err(anyhow!("it is larger than {most} MB, more than any conversation").context(context()));
+    }
     read(&text).with_context(context)
 }
 
@@ -61,6 +69,18 @@ fn read(text: &str) -> Result<Conversation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_files_of_a_sane_size_are_read() {
+        let folder = std::env::temp_dir().join(format!("ingle-saved-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let said = |path: &Path| crate::errors::line(&load(path).unwrap_err());
+        assert!(said(&folder).contains("not a file"));
+        let huge = folder.join("huge.json");
+        File::create(&huge).unwrap().set_len(MOST_BYTES + 5).unwrap();
+        assert!(said(&huge).contains("64 MB"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn what_is_no_conversation_is_refused_with_a_reason() {

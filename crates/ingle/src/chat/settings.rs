@@ -79,7 +79,7 @@ impl Settings {
     /// # Errors
     /// An unknown name or an impossible value; nothing has changed then.
     pub(super) fn set(&mut self, name: &str, value: &str, defaults: &GenerationDefaults) -> Result<()> {
-        let name = name.to_lowercase().replace('-', "_");
+        let name = canonical(name);
         let unset = value == DEFAULT;
         match name.as_str() {
             MAX_TOKENS => {
@@ -90,14 +90,19 @@ impl Settings {
             }
             STOP if unset => self.stop.clear(),
             STOP => {
-                self.stop = match serde_json::from_str(value) {
+                let stop = match serde_json::from_str(value) {
                     Ok(Value::String(text)) => vec![text],
                     Ok(Value::Array(_)) => {
                         serde_json::from_str(value).context("`stop` must be a list of texts")?
                     }
                     _ => vec![value.to_owned()],
                 };
+                if stop.iter().any(String::is_empty) {
+                    bail!(messages::EMPTY_STOP);
+                }
+                self.stop = stop;
             }
+            "system" => bail!(messages::SET_SYSTEM),
             THINK if unset => self.think = None,
             THINK => {
                 self.think = Some(match value.to_lowercase().as_str() {
@@ -135,6 +140,16 @@ impl Settings {
             .with_context(|| format!("`{name}` cannot be `{}`", value.unwrap_or(DEFAULT)))?;
         defaults.resolve(&changed)?;
         Ok(changed)
+    }
+}
+
+/// A setting's own name: options of the command line and other spellings mean it too.
+pub(super) fn canonical(name: &str) -> String {
+    let name = name.trim_start_matches("--").to_lowercase().replace('-', "_");
+    match name.as_str() {
+        "repeat_penalty" => "repetition_penalty".into(),
+        "dry_window" => "dry_penalty_last_n".into(),
+        _ => name,
     }
 }
 
@@ -190,10 +205,29 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_command_line_are_settings_too() {
+        let mut settings = Settings::default();
+        for (option, name) in [
+            ("--repeat-penalty", "repetition_penalty"),
+            ("repetition-penalty", "repetition_penalty"),
+            ("penalty-window", "penalty_window"),
+            ("dry-window", "dry_penalty_last_n"),
+            ("--top-k", "top_k"),
+            ("Max-Tokens", "max_tokens"),
+        ] {
+            settings.set(option, "3", &model()).unwrap();
+            assert!(value(&settings, name).1, "{option}");
+            settings.set(name, "default", &model()).unwrap();
+        }
+    }
+
+    #[test]
     fn a_refused_value_changes_nothing_and_says_why() {
         let mut settings = Settings::default();
         settings.set("temperature", "0.2", &model()).unwrap();
         for (name, value, said) in [
+            ("stop", "\"\"", "empty"),
+            ("system", "Be brief.", "/system"),
             ("temperature", "-1", "temperature"),
             ("temperature", "hot", "hot"),
             ("top_p", "2", "top_p"),

@@ -1,6 +1,6 @@
 //! `ingle logits`: what the network computes, for judging it.
 
-use crate::args::ComputeArgs;
+use crate::args::{self, Compute, ComputeArgs};
 use crate::commands::tokenize;
 use crate::console::{Output, for_output, say};
 use crate::progress::{Progress, Unit};
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL", help = messages::MODEL_HELP)]
     model: String,
     /// Token ids, separated by commas
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = args::tokens)]
     tokens: Option<Vec<u32>>,
     /// Text to tokenize
     #[arg(long, value_name = "TEXT")]
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long)]
     hidden: bool,
     /// Also write N tokens that follow, always the most likely one, computed with the KV cache
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOST_GREEDY))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=MOST_GREEDY))]
     greedy: u32,
     #[command(flatten)]
     compute: ComputeArgs,
@@ -62,6 +62,7 @@ const STEP_ROWS: usize = 512;
 const STEP_VALUES: usize = 1 << 26;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let compute = args.compute.choose()?;
     let name = opening::model(&args.model)?;
     let source = name.open()?;
     let spec = name.describe(&source)?;
@@ -83,11 +84,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if context > spec.context {
         say(&format!("note: {}", messages::beyond_context(context, spec.context)));
     }
-    check_memory(&spec, &args.compute, context)?;
+    if let Some(notice) = compute.notice() {
+        say(&format!("note: {notice}"));
+    }
+    check_memory(&spec, compute, context)?;
     let plan = plan(&spec, tokens.len(), args);
 
     interrupt::install()?;
-    let (mut executor, how) = load(spec, source, &args.compute)?;
+    let (mut executor, how) = load(spec, source, compute)?;
     let sequence = executor.open(context)?;
     let mut file = TensorFile::create(target, &plan)?;
     let started = Instant::now();
@@ -135,7 +139,7 @@ fn refuse_overwriting(source: &Source, output: &Path) -> Result<()> {
 }
 
 /// Says before loading when the memory does not suffice.
-fn check_memory(spec: &ModelSpec, compute: &ComputeArgs, context: usize) -> Result<()> {
+fn check_memory(spec: &ModelSpec, compute: Compute, context: usize) -> Result<()> {
     // the reference executor reads its weights from the mapped file and keeps 32-bit keys and values
     let weights = if compute.reference { 0 } else { spec.weight_bytes() };
     let per_value = if compute.reference { 2.0 } else { 1.0 };
@@ -166,14 +170,14 @@ fn plan(spec: &ModelSpec, rows: usize, args: &Args) -> Vec<Planned> {
 }
 
 /// The executor that was asked for, and how to call it in a report.
-fn load(spec: ModelSpec, source: Source, compute: &ComputeArgs) -> Result<(Box<dyn Executor>, String)> {
+fn load(spec: ModelSpec, source: Source, compute: Compute) -> Result<(Box<dyn Executor>, String)> {
     let source = Arc::new(source);
     if compute.reference {
         return Ok((Box::new(Reference::load(spec, source)?), "reference, 1 thread".into()));
     }
     // a set this processor lacks was refused when the option was read
     let kernels = compute.isa.and_then(Kernels::for_isa).unwrap_or_else(Kernels::best);
-    let cpu = Cpu::with(compute.threads.unwrap_or(0), kernels);
+    let cpu = Cpu::with(compute.threads, kernels);
     let threads = cpu.pool.threads();
     let how =
         format!("{}, {threads} {}", kernels.isa().name(), if threads == 1 { "thread" } else { "threads" });

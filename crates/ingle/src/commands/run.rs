@@ -1,6 +1,6 @@
 //! `ingle run`: one answer, or a conversation.
 
-use crate::args::{ComputeArgs, SamplingArgs};
+use crate::args::{Compute, ComputeArgs, SamplingArgs, positive};
 use crate::chat::{
     Conversation, Loaded, Partner, Prompt, Repl, Role, Screen, Settings, Terminal, reason_name, show_answer,
 };
@@ -9,7 +9,7 @@ use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
 use crate::{errors, figures, input, interrupt, messages};
 use anyhow::Result;
-use ingle_engine::{EndReason, ExecutorKind, LoadOptions, Model, Outcome};
+use ingle_engine::{EndReason, EngineError, ExecutorKind, LoadOptions, Model, Outcome};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -44,14 +44,17 @@ pub(crate) struct Args {
     /// No notices, no figures, only the answer
     #[arg(short, long)]
     quiet: bool,
+    /// Neither read nor write the file that keeps what was typed in chats (~/.local/share/ingle/history)
+    #[arg(long)]
+    no_history: bool,
     /// Most tokens of an answer [default: until the model ends it]
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     max_tokens: Option<usize>,
     /// End the answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = stop)]
     stop: Vec<String>,
     /// Tokens that prompt and answers may have together [default: what the model was made for, if it fits]
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     context: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -71,8 +74,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if prompt.is_none() && !io::stdout().is_terminal() {
         return Err(errors::Usage(messages::CHAT_NEEDS_TERMINAL.into()).into());
     }
+    let compute = args.compute.choose()?;
     interrupt::install()?;
-    let (mut partner, mut notices) = load(&name, args)?;
+    let (mut partner, mut notices) = load(&name, args, compute)?;
     let plain = args.raw || !partner.converses();
     let mut settings = Settings {
         sampling: args.sampling.overrides(),
@@ -104,6 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Which model, and the prompt if there is one. A single word that is no model is a prompt for ember.
 fn what_to_do(args: &Args) -> Result<(ModelName, Option<String>)> {
     match (&args.model, &args.prompt) {
+        (Some(word), None) if word.trim().is_empty() => Ok((ModelName::Ember, Some(word.clone()))),
         (Some(model), Some(prompt)) => Ok((opening::model(model)?, Some(prompt.clone()))),
         (Some(word), None) if opening::classify(word) == Word::Text => {
             Ok((ModelName::Ember, Some(word.clone())))
@@ -115,24 +120,26 @@ fn what_to_do(args: &Args) -> Result<(ModelName, Option<String>)> {
 
 /// The prompt with what was piped in before it.
 fn whole_prompt(prompt: Option<String>) -> Result<Option<String>> {
-    if input::is_terminal() {
-        return Ok(prompt);
+    let piped = if input::is_terminal() { None } else { Some(input::read_all()?) };
+    let piped = piped.as_deref().map(str::trim_end);
+    if prompt.as_ref().is_some_and(|prompt| prompt.trim().is_empty()) && piped.is_none_or(str::is_empty) {
+        return Err(errors::Usage(messages::EMPTY_PROMPT.into()).into());
     }
-    let piped = input::read_all()?;
-    let piped = piped.trim_end();
+    let Some(piped) = piped else { return Ok(prompt) };
     match prompt {
         Some(prompt) if piped.is_empty() => Ok(Some(prompt)),
+        Some(prompt) if prompt.trim().is_empty() => Ok(Some(piped.to_owned())),
         Some(prompt) => Ok(Some(format!("{piped}\n\n{prompt}"))),
         None if piped.is_empty() => Err(errors::Usage(messages::NO_PROMPT.into()).into()),
         None => Ok(Some(piped.to_owned())),
     }
 }
 
-fn load(name: &ModelName, args: &Args) -> Result<(Loaded, Vec<String>)> {
+fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<String>)> {
     let options = LoadOptions {
-        threads: args.compute.threads.unwrap_or(0),
-        isa: args.compute.isa,
-        kind: if args.compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
+        threads: compute.threads,
+        isa: compute.isa,
+        kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
         context: args.context,
     };
     let source = Arc::new(name.open()?);
@@ -144,6 +151,7 @@ fn load(name: &ModelName, args: &Args) -> Result<(Loaded, Vec<String>)> {
         .map_err(|error| name.blame(error.into()))?;
     progress.finish();
     let mut notices = model.notices().to_vec();
+    notices.extend(compute.notice());
     if (args.think || args.no_think) && model.has_template() && !can_switch_thinking {
         notices.push(messages::NO_THINKING_SWITCH.into());
     }
@@ -168,6 +176,12 @@ fn answer(
         partner.tokens(Prompt::Chat(&conversation.request(settings.variables())))?
     };
     let mut output = Output::new("the answer");
+    let suggest = |error: anyhow::Error| match error.downcast_ref() {
+        Some(&EngineError::PromptTooLong { prompt, context }) => {
+            anyhow::Error::msg(messages::prompt_too_long(prompt, context))
+        }
+        _ => error,
+    };
     let outcome = if args.json {
         let (mut nowhere, mut silence) = (io::sink(), io::sink());
         let mut screen = Screen {
@@ -178,14 +192,14 @@ fn answer(
             figures: false,
             apart: false,
         };
-        let outcome = show_answer(partner, &prompt, &options, &mut screen)?;
+        let outcome = show_answer(partner, &prompt, &options, &mut screen).map_err(suggest)?;
         writeln!(output, "{}", for_output(document(partner.name(), &outcome, notices).to_string()))?;
         output.flush()?;
         outcome
     } else {
         let mut notes = io::stderr();
         let mut screen = screen(&mut output, &mut notes, !args.quiet);
-        show_answer(partner, &prompt, &options, &mut screen)?
+        show_answer(partner, &prompt, &options, &mut screen).map_err(suggest)?
     };
     let interrupted = outcome.reason == EndReason::Stopped;
     Ok(if interrupted { ExitCode::from(errors::INTERRUPTED) } else { ExitCode::SUCCESS })
@@ -194,7 +208,7 @@ fn answer(
 /// A conversation at the terminal.
 fn converse(args: &Args, partner: &mut Loaded, settings: Settings, plain: bool) -> Result<ExitCode> {
     let mut notices = Vec::new();
-    let mut terminal = Terminal::open(&mut notices)?;
+    let mut terminal = Terminal::open(!args.no_history, &mut notices)?;
     let (mut output, mut notes) = (Output::new("the answer"), io::stderr());
     let mut screen = screen(&mut output, &mut notes, !args.quiet);
     if !args.quiet {
@@ -248,9 +262,6 @@ fn document(model: &str, outcome: &Outcome, notices: &[String]) -> serde_json::V
     document
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("a whole number above 0 is needed".into()),
-    }
+fn stop(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err(messages::EMPTY_STOP.into()) } else { Ok(text.to_owned()) }
 }

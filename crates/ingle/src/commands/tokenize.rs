@@ -1,7 +1,7 @@
 //! `ingle tokenize`: text to token ids, and back.
 
 use crate::console::{Output, for_output};
-use crate::{input, messages, opening};
+use crate::{args, input, messages, opening};
 use anyhow::{Context, Result};
 use ingle_text::{Specials, Tokenizer};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_bos: bool,
     /// Print the text of these ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with_all = ["text", "ids", "special", "no_bos"])]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = args::tokens, conflicts_with_all = ["text", "ids", "special", "no_bos"])]
     decode: Option<Vec<u32>>,
     /// Print one JSON object
     #[arg(long)]

@@ -49,7 +49,13 @@ fn wrong_options() {
     refuses(&["run", "Hello", "--temperature", "-1"], 1, &["temperature", "0 or more"]);
     refuses(&["run", "Hello", "--top-p", "1.5"], 1, &["top_p", "0 to 1"]);
     refuses(&["run", "Hello", "--threads", "0"], 2, &["--threads", "1 to"]);
-    refuses(&["run", "Hello", "--isa", "mmx"], 2, &["mmx", "scalar"]);
+    refuses(&["run", "Hello", "--isa", "mmx"], 2, &["mmx", "known", "scalar, neon, avx2, avx512"]);
+    refuses(&["run", "Hello", "--reference", "--threads", "2"], 2, &["--reference", "--threads"]);
+    refuses(&["run", "Hello", "--reference", "--isa", "scalar"], 2, &["--reference", "--isa"]);
+    refuses(&["run", "Hello", "--stop", ""], 2, &["--stop", "empty"]);
+    refuses(&["run", "Hello", "--max-tokens", "-1"], 2, &["above 0"]);
+    refuses(&["run", "Hello", "--top-k", "-1"], 2, &["from 0"]);
+    refuses(&["tokenize", "ember", "--decode", "1;2"], 2, &["separated by commas"]);
     refuses(&["run", "Hello", "--raw", "--system", "x"], 2, &["--raw", "--system"]);
     refuses(&["run", "Hello", "--max-tokens", "0"], 2, &["--max-tokens"]);
     refuses(&["frobnicate"], 2, &["frobnicate"]);
@@ -87,6 +93,8 @@ fn escape_sequences_in_arguments_are_not_repeated() {
 #[test]
 fn nothing_to_answer() {
     refuses(&["run"], 2, &["PROMPT"]);
+    refuses(&["run", ""], 2, &["prompt is empty"]);
+    refuses(&["run", "ember", " "], 2, &["prompt is empty"]);
     let ended = ingle(&["run", "--json", "ember"]);
     assert!(ended.code == Some(2) && ended.out.contains("PROMPT"), "{}", ended.out);
 }
@@ -94,7 +102,7 @@ fn nothing_to_answer() {
 #[test]
 fn prompts_that_do_not_fit() {
     let long = "word ".repeat(3000);
-    refuses(&["run", "-q", "ember", &long], 1, &["tokens", "context", "2048"]);
+    refuses(&["run", "-q", "ember", &long], 1, &["tokens", "--context", "2048"]);
     refuses(&["run", "-q", "ember", "Hello there", "--context", "4"], 1, &["context", "4"]);
 }
 

@@ -124,6 +124,19 @@ fn the_environment_chooses_threads_and_kernels() {
     let output = refused.env("INGLE_ISA", "mmx").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("mmx"));
+    let ask = ["run", "Who are you?", "--temperature", "0", "--max-tokens", "3"];
+    let notes = |environment: [&str; 2], extra: &[&str]| {
+        let mut command = command(&[&ask, extra].concat());
+        let output =
+            command.env("INGLE_ISA", environment[0]).env("INGLE_THREADS", environment[1]).output().unwrap();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{notes}");
+        notes
+    };
+    assert!(!notes(["", ""], &[]).contains("threads share"), "empty is not set");
+    assert!(notes(["", "1000"], &["-q", "--reference"]).is_empty(), "the reference has nothing to choose");
+    let many = (std::thread::available_parallelism().unwrap().get() + 1).to_string();
+    assert!(notes(["", ""], &["--threads", &many]).contains(&format!("{many} threads share")));
 }
 
 #[test]

@@ -45,6 +45,8 @@ fn text_goes_to_ids_and_back() {
     let ids = succeeds(&["tokenize", "ember", "Hello there, né!", "--ids"]).out;
     let back = succeeds(&["tokenize", "ember", "--decode", ids.trim()]).out;
     assert_eq!(back, "Hello there, né!\n");
+    let spaced = ids.trim().replace(',', ", ");
+    assert_eq!(succeeds(&["tokenize", "ember", "--decode", &spaced]).out, back);
     let piped = ingle_with_input(&["tokenize", "ember", "--ids"], "Hello there, né!".as_bytes());
     assert_eq!(piped.out, ids);
     let document = json(&["tokenize", "ember", "Hello there, né!", "--json"]);

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL", help = messages::MODEL_HELP)]
     model: String,
     /// Show the memory at this many tokens of context, instead of a range
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     context: Option<u64>,
     /// List every tensor
     #[arg(long)]
