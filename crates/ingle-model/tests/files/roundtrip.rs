@@ -12,7 +12,7 @@ fn published() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in ["goldens/gguf", "ember", "vocabs"] {
         let Ok(entries) = std::fs::read_dir(shared.join(folder)) else {
-            eprintln!("{folder} absent: skipped");
+            crate::tell(&format!("{folder} absent: skipped"));
             continue;
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -130,7 +130,7 @@ fn a_vocabulary_of_150_000_tokens_is_read_at_once() {
     let path =
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vocabs/ggml-vocab-qwen2.gguf"));
     if !path.exists() {
-        eprintln!("vocabs absent: skipped");
+        crate::tell(&format!("vocabs absent: skipped"));
         return;
     }
     let quickest = (0..5).map(|_| {
