@@ -6,12 +6,14 @@ use ingle_model::metadata::IntegerWidth;
 use ingle_model::{Format, Metadata, Source, Value};
 use std::path::{Path, PathBuf};
 
-/// GGUF files beside the workspace, made by the reference converters; none where that folder is missing.
+/// GGUF files made by the reference converters: those of this workspace, and those beside it where they are.
 fn published() -> Vec<PathBuf> {
-    let shared = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
+    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut found = Vec::new();
-    for folder in ["goldens/gguf", "ember", "vocabs"] {
-        let Ok(entries) = std::fs::read_dir(shared.join(folder)) else {
+    for folder in
+        ["models/ember", "crates/ingle-cpu/tests/fixtures/gguf", "../shared/goldens/gguf", "../shared/vocabs"]
+    {
+        let Ok(entries) = std::fs::read_dir(workspace.join(folder)) else {
             crate::tell(&format!("{folder} absent: skipped"));
             continue;
         };
@@ -37,7 +39,9 @@ fn written(source: &Source, version: u32) -> Vec<u8> {
 
 #[test]
 fn what_is_written_back_is_byte_for_byte_what_was_read() {
-    for path in published() {
+    let published = published();
+    assert!(published.len() >= 5, "the workspace's own files: {published:?}");
+    for path in published {
         let source = Source::open(&path).unwrap_or_else(|error| panic!("{error}"));
         let original = std::fs::read(&path).expect("readable");
         let ours = written(&source, 3);
@@ -126,26 +130,14 @@ fn the_writer_wants_every_tensor_once_and_whole() {
 }
 
 #[test]
-fn a_vocabulary_of_150_000_tokens_is_read_at_once() {
+fn a_vocabulary_of_150_000_tokens_is_read_whole() {
     let path =
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vocabs/ggml-vocab-qwen2.gguf"));
     if !path.exists() {
-        crate::tell(&format!("vocabs absent: skipped"));
+        crate::tell("vocabs absent: skipped");
         return;
     }
-    let quickest = (0..5).map(|_| {
-        let start = std::time::Instant::now();
-        let source = Source::open(path).expect("valid");
-        assert!(
-            source
-                .metadata
-                .strings("tokenizer.ggml.tokens")
-                .expect("typed")
-                .is_some_and(|t| t.len() > 150_000)
-        );
-        start.elapsed()
-    });
-    let quickest = quickest.min().expect("five times");
-    println!("opened in {:.1} ms", quickest.as_secs_f64() * 1e3);
-    assert!(quickest.as_secs_f64() < 0.2, "{quickest:?}");
+    let source = Source::open(path).expect("valid");
+    let tokens = source.metadata.strings("tokenizer.ggml.tokens").expect("strings").expect("present");
+    assert!(tokens.len() > 150_000, "{} tokens", tokens.len());
 }
