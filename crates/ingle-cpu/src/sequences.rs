@@ -8,6 +8,28 @@ pub(crate) struct Sequences<Kv> {
     places: Vec<Option<Sequence<Kv>>>,
 }
 
+/// Where a slice of a step stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) sequence: SequenceId,
+    /// Its rows in the step.
+    pub(crate) rows: Range<usize>,
+    /// Position of the first of them.
+    pub(crate) first: usize,
+}
+
+impl Placed {
+    /// Position of a row of the step.
+    pub(crate) fn position(&self, row: usize) -> usize {
+        self.first + row - self.rows.start
+    }
+
+    /// Length of the sequence after the step.
+    pub(crate) fn end(&self) -> usize {
+        self.first + self.rows.len()
+    }
+}
+
 /// One open sequence.
 pub(crate) struct Sequence<Kv> {
     context: usize,
@@ -54,18 +76,15 @@ impl<Kv> Sequences<Kv> {
     }
 
     /// Refuses a batch with unknown tokens, closed or repeated sequences, or rows that do not fit. Gives each slice's
-    /// rows and the position of its first.
-    pub(crate) fn check(
-        &self,
-        batch: &Batch,
-        vocabulary: usize,
-    ) -> Result<Vec<(SequenceId, Range<usize>, usize)>, ExecutorError> {
-        let mut placed: Vec<(SequenceId, Range<usize>, usize)> = Vec::with_capacity(batch.slices.len());
-        let mut first = 0;
+    /// rows and positions.
+    pub(crate) fn check(&self, batch: &Batch, vocabulary: usize) -> Result<Vec<Placed>, ExecutorError> {
+        let mut placed: Vec<Placed> = Vec::with_capacity(batch.slices.len());
+        let mut first_row = 0;
         for slice in batch.slices {
-            let sequence = self.get(slice.sequence).ok_or(ExecutorError::Sequence(slice.sequence.0))?;
-            if placed.iter().any(|(earlier, ..)| *earlier == slice.sequence) {
-                return Err(ExecutorError::Sequence(slice.sequence.0));
+            let id = slice.sequence;
+            let sequence = self.get(id).ok_or(ExecutorError::Sequence(id.0))?;
+            if placed.iter().any(|earlier| earlier.sequence == id) {
+                return Err(ExecutorError::Sequence(id.0));
             }
             let wanted = sequence.length + slice.tokens.len();
             if wanted > sequence.context {
@@ -74,9 +93,9 @@ impl<Kv> Sequences<Kv> {
             if let Some(&token) = slice.tokens.iter().find(|&&token| token as usize >= vocabulary) {
                 return Err(ExecutorError::Token { token, vocabulary });
             }
-            let rows = first..first + slice.tokens.len();
-            first = rows.end;
-            placed.push((slice.sequence, rows, sequence.length));
+            let rows = first_row..first_row + slice.tokens.len();
+            first_row = rows.end;
+            placed.push(Placed { sequence: id, rows, first: sequence.length });
         }
         Ok(placed)
     }

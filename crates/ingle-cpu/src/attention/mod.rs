@@ -7,60 +7,52 @@ pub(crate) mod cache;
 use crate::Cpu;
 use crate::kernels::{PAGE, PageWeights, QUERIES};
 use crate::pool::Shares;
+use crate::sequences::Placed;
 use cache::LayerKv;
 use ingle_model::spec::Attention;
 use std::ops::Range;
 
-/// Rows of one sequence whose keys and values are already in `kv`.
-pub(crate) struct Rows<'a> {
+/// Attention of one slice: rows of one sequence, whose keys and values are already in its cache.
+pub(crate) struct Work<'a> {
+    pub(crate) attention: &'a Attention,
     /// The sequence's cache of this layer.
     pub(crate) kv: &'a LayerKv,
-    /// Row indices in the step.
-    pub(crate) rows: Range<usize>,
-    /// Position of the first row.
-    pub(crate) first: usize,
+    pub(crate) placed: &'a Placed,
+    /// `[rows, heads * key dim]`.
+    pub(crate) queries: &'a [f32],
+    /// A logit per head, or none.
+    pub(crate) sinks: &'a [f32],
 }
 
-/// `out[row][head] = softmax(scale * q . k) v` for every row: `queries [rows, heads * key dim]`, `out [rows, heads *
-/// value dim]`; `sinks` has a logit per head or is empty.
-pub(crate) fn attend(
-    cpu: &Cpu,
-    attention: &Attention,
-    sequences: &[Rows],
-    queries: &[f32],
-    sinks: &[f32],
-    out: &mut [f32],
-) {
-    let group = attention.heads / attention.kv_heads;
+/// `out[row][head] = softmax(scale * q . k) v` for the slice's rows of `out`, `[rows, heads * value dim]`.
+pub(crate) fn attend(cpu: &Cpu, work: &Work, out: &mut [f32]) {
+    let Attention { heads, kv_heads, .. } = *work.attention;
+    let group = heads / kv_heads;
     let rows_together = (QUERIES / group).max(1);
+    let placed = &work.placed.rows;
+    let blocks = placed.len().div_ceil(rows_together);
     let out = Shares::new(out);
-    for sequence in sequences {
-        let blocks = sequence.rows.len().div_ceil(rows_together);
-        let tasks = blocks * attention.kv_heads;
-        cpu.pool.for_chunks(tasks, 1, &|_, tasks| {
-            for task in tasks {
-                // the last rows see most: they go first, so that no thread is left with a long one at the end
-                let block = blocks - 1 - task / attention.kv_heads;
-                let first = sequence.rows.start + block * rows_together;
-                let rows = first..(first + rows_together).min(sequence.rows.end);
-                let kv_head = task % attention.kv_heads;
-                let mut pairs = [(0, 0); QUERIES];
-                let mut count = 0;
-                for row in rows.clone() {
-                    for head in kv_head * group..(kv_head + 1) * group {
-                        pairs[count] = (row, head);
-                        count += 1;
-                        let last = row + 1 == rows.end && head + 1 == (kv_head + 1) * group;
-                        if count == QUERIES || last {
-                            let pairs = &pairs[..count];
-                            attend_page_by_page(cpu, attention, sequence, pairs, queries, sinks, &out);
-                            count = 0;
-                        }
+    cpu.pool.for_chunks(blocks * kv_heads, 1, &|_, tasks| {
+        for task in tasks {
+            // the last rows see most: they go first, so that no thread is left with a long one at the end
+            let first = placed.start + (blocks - 1 - task / kv_heads) * rows_together;
+            let rows = first..(first + rows_together).min(placed.end);
+            let kv_head = task % kv_heads;
+            let mut pairs = [(0, 0); QUERIES];
+            let mut count = 0;
+            for row in rows.clone() {
+                for head in kv_head * group..(kv_head + 1) * group {
+                    pairs[count] = (row, head);
+                    count += 1;
+                    let last = row + 1 == rows.end && head + 1 == (kv_head + 1) * group;
+                    if count == QUERIES || last {
+                        page_by_page(cpu, work, &pairs[..count], &out);
+                        count = 0;
                     }
                 }
             }
-        });
-    }
+        }
+    });
 }
 
 /// Running softmax of one query.
@@ -71,15 +63,8 @@ struct Running {
 }
 
 /// Up to [`QUERIES`] `(row, head)` pairs of one KV head.
-fn attend_page_by_page(
-    cpu: &Cpu,
-    attention: &Attention,
-    sequence: &Rows,
-    pairs: &[(usize, usize)],
-    queries: &[f32],
-    sinks: &[f32],
-    out: &Shares<f32>,
-) {
+fn page_by_page(cpu: &Cpu, work: &Work, pairs: &[(usize, usize)], out: &Shares<f32>) {
+    let Work { attention, kv, placed, queries, sinks } = *work;
     let Attention { heads, key_dim, value_dim, .. } = *attention;
     let mut query_of: [&[f32]; QUERIES] = [&[]; QUERIES];
     let mut out_of: [&mut [f32]; QUERIES] = std::array::from_fn(|_| &mut [][..]);
@@ -94,7 +79,7 @@ fn attend_page_by_page(
     let (query_of, out_of) = (&query_of[..pairs.len()], &mut out_of[..pairs.len()]);
 
     let seen = |row: usize| {
-        let end = sequence.first + row - sequence.rows.start + 1;
+        let end = placed.position(row) + 1;
         attention.window.map_or(0, |window| end.saturating_sub(window))..end
     };
     let first_page = pairs.iter().map(|pair| seen(pair.0).start).min().unwrap_or(0) / PAGE;
@@ -103,7 +88,7 @@ fn attend_page_by_page(
     let mut scores: PageWeights = [[0.0; PAGE]; QUERIES];
     let pages = first_page..end.div_ceil(PAGE);
     for page in pages.clone() {
-        let (keys, values) = sequence.kv.tile(page, kv_head);
+        let (keys, values) = kv.tile(page, kv_head);
         cpu.kernels.page_scores(query_of, keys, values, &mut scores);
         for (at, &(row, _)) in pairs.iter().enumerate() {
             let seen = seen(row);
@@ -111,7 +96,7 @@ fn attend_page_by_page(
             let visible = inside(seen.start)..inside(seen.end);
             weigh(cpu, attention, &mut scores[at], visible, &mut running[at], out_of[at]);
         }
-        let next_keys = if page + 1 < pages.end { sequence.kv.tile(page + 1, kv_head).0 } else { &[] };
+        let next_keys = if page + 1 < pages.end { kv.tile(page + 1, kv_head).0 } else { &[] };
         let positions = (end - page * PAGE).min(PAGE);
         cpu.kernels.page_accumulate(&scores, values, positions, next_keys, out_of);
     }

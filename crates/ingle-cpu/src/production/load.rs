@@ -1,10 +1,12 @@
 //! From bound tensors to packed weights.
 
-use super::layer::Layer;
+use super::attention::AttentionBlock;
+use super::dense::DenseBlock;
+use super::layer::{Layer, Projection};
+use super::norm::NormWeight;
 use super::rotation::Rotation;
 use super::{Production, Scratch};
 use crate::Cpu;
-use crate::attention::cache::CacheShape;
 use crate::matrix::Matrix;
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
@@ -33,9 +35,8 @@ pub(super) fn load(
     // the largest matrix first, while little else is resident: its file pages and its packed copy are there together
     let head = loader.matrix(if spec.head.tied { Role::Embedding } else { Role::Head }, None)?;
     let layers = (0..spec.layers.len()).map(|index| loader.layer(index)).collect::<Result<Vec<_>, _>>()?;
-    let norm = Some(spec.final_norm);
-    let final_norm = loader.norm(norm, Role::FinalNorm, None)?.unwrap_or_default();
-    let head_bias = loader.vector(spec.head.bias, Role::HeadBias, None)?;
+    let final_norm = loader.norm(spec.final_norm, Role::FinalNorm, None)?;
+    let head_bias = spec.head.bias.then(|| loader.vector(Role::HeadBias, None)).transpose()?;
     let embedding = loader.tensor(Role::Embedding, None)?.clone();
     source.expect_scattered_reads(&embedding.stored);
     loader.report(total);
@@ -50,6 +51,7 @@ pub(super) fn load(
         rotations,
         sequences,
         scratch,
+        picked: Vec::new(),
         source,
         cpu,
         spec,
@@ -96,77 +98,78 @@ impl Loader<'_> {
         Ok(packed)
     }
 
-    /// A bias or another short tensor in 32-bit floats, if the network has it.
-    fn vector(
-        &mut self,
-        present: bool,
-        role: Role,
-        layer: Option<usize>,
-    ) -> Result<Option<Vec<f32>>, ExecutorError> {
-        if !present {
-            return Ok(None);
-        }
+    /// A norm, a bias or another short tensor, in 32-bit floats.
+    fn vector(&mut self, role: Role, layer: Option<usize>) -> Result<Vec<f32>, ExecutorError> {
         let stored = &self.tensor(role, layer)?.stored;
         let mut values = vec![0.0; stored.shape.iter().product()];
         dequantise(stored.format, self.source.bytes(stored), &mut values)?;
-        Ok(Some(values))
+        Ok(values)
+    }
+
+    /// A matrix with its bias, where the network has one.
+    fn projection(
+        &mut self,
+        matrix: Role,
+        bias: Option<Role>,
+        layer: Option<usize>,
+    ) -> Result<Projection, ExecutorError> {
+        let matrix = self.matrix(matrix, layer)?;
+        let bias = bias.map(|bias| self.vector(bias, layer)).transpose()?;
+        Ok(Projection { matrix, bias })
     }
 
     /// A norm's weight with its offset added.
-    fn norm(
-        &mut self,
-        norm: Option<Norm>,
-        role: Role,
-        layer: Option<usize>,
-    ) -> Result<Option<Vec<f32>>, ExecutorError> {
-        let Some(norm) = norm else { return Ok(None) };
+    fn norm(&mut self, norm: Norm, role: Role, layer: Option<usize>) -> Result<NormWeight, ExecutorError> {
         if norm.kind != NormKind::Rms {
             return Err(unsupported("another norm than RMS"));
         }
-        let mut weight = self.vector(true, role, layer)?.unwrap_or_default();
+        let mut weight = self.vector(role, layer)?;
         weight.iter_mut().for_each(|weight| *weight += norm.weight_offset);
-        Ok(Some(weight))
+        Ok(NormWeight { weight, epsilon: norm.epsilon })
     }
 
     fn layer(&mut self, index: usize) -> Result<Layer, ExecutorError> {
         let spec = &self.spec.layers[index];
-        let attention: &Attention = match (&spec.mixer, &spec.feed_forward) {
-            (Mixer::Latent(_), _) => return Err(unsupported("latent attention")),
-            (Mixer::DeltaNet(_), _) => return Err(unsupported("a gated delta net")),
-            (_, FeedForward::Experts(_)) => return Err(unsupported("a mixture of experts")),
-            (Mixer::Attention(attention), FeedForward::Dense(_)) if attention.output_gate => {
-                return Err(unsupported("gated attention output"));
-            }
-            (Mixer::Attention(attention), FeedForward::Dense(_)) => attention,
-        };
         let at = Some(index);
-        let (qkv_bias, qk_norm) = (attention.qkv_bias, attention.qk_norm);
+        let mut norm = |norm: Option<Norm>, role| norm.map(|norm| self.norm(norm, role, at)).transpose();
         Ok(Layer {
-            norms: [
-                self.norm(spec.norms.before_mixer, Role::MixerNorm, at)?,
-                self.norm(spec.norms.after_mixer, Role::MixerPostNorm, at)?,
-                self.norm(spec.norms.before_feed_forward, Role::FeedForwardNorm, at)?,
-                self.norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm, at)?,
-            ],
-            query: self.matrix(Role::Query, at)?,
-            key: self.matrix(Role::Key, at)?,
-            value: self.matrix(Role::Value, at)?,
-            output: self.matrix(Role::Output, at)?,
-            query_bias: self.vector(qkv_bias, Role::QueryBias, at)?,
-            key_bias: self.vector(qkv_bias, Role::KeyBias, at)?,
-            value_bias: self.vector(qkv_bias, Role::ValueBias, at)?,
-            output_bias: self.vector(attention.output_bias, Role::OutputBias, at)?,
-            query_norm: self.norm(qk_norm, Role::QueryNorm, at)?,
-            key_norm: self.norm(qk_norm, Role::KeyNorm, at)?,
-            sinks: self.vector(attention.sinks, Role::Sinks, at)?.unwrap_or_default(),
-            gate: self.matrix(Role::Gate, at)?,
-            up: self.matrix(Role::Up, at)?,
-            down: self.matrix(Role::Down, at)?,
-            cache: CacheShape {
-                kv_heads: attention.kv_heads,
-                key_dim: attention.key_dim,
-                value_dim: attention.value_dim,
+            before_mixer: norm(spec.norms.before_mixer, Role::MixerNorm)?,
+            after_mixer: norm(spec.norms.after_mixer, Role::MixerPostNorm)?,
+            before_feed_forward: norm(spec.norms.before_feed_forward, Role::FeedForwardNorm)?,
+            after_feed_forward: norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm)?,
+            mixer: match &spec.mixer {
+                Mixer::Attention(attention) => self.attention(attention, index)?,
+                Mixer::Latent(_) => return Err(unsupported("latent attention")),
+                Mixer::DeltaNet(_) => return Err(unsupported("a gated delta net")),
             },
+            feed_forward: match &spec.feed_forward {
+                FeedForward::Dense(dense) => DenseBlock {
+                    activation: dense.activation,
+                    gate: self.matrix(Role::Gate, at)?,
+                    up: self.matrix(Role::Up, at)?,
+                    down: self.matrix(Role::Down, at)?,
+                },
+                FeedForward::Experts(_) => return Err(unsupported("a mixture of experts")),
+            },
+        })
+    }
+
+    fn attention(&mut self, attention: &Attention, index: usize) -> Result<AttentionBlock, ExecutorError> {
+        if attention.output_gate {
+            return Err(unsupported("gated attention output"));
+        }
+        let at = Some(index);
+        let qkv_bias = |role| attention.qkv_bias.then_some(role);
+        let mut head_norm = |role| attention.qk_norm.map(|norm| self.norm(norm, role, at)).transpose();
+        Ok(AttentionBlock {
+            spec: attention.clone(),
+            query_norm: head_norm(Role::QueryNorm)?,
+            key_norm: head_norm(Role::KeyNorm)?,
+            sinks: if attention.sinks { self.vector(Role::Sinks, at)? } else { Vec::new() },
+            query: self.projection(Role::Query, qkv_bias(Role::QueryBias), at)?,
+            key: self.projection(Role::Key, qkv_bias(Role::KeyBias), at)?,
+            value: self.projection(Role::Value, qkv_bias(Role::ValueBias), at)?,
+            output: self.projection(Role::Output, attention.output_bias.then_some(Role::OutputBias), at)?,
         })
     }
 }

@@ -1,7 +1,10 @@
 //! The production executor: packed weights, integer dot products, 16-bit cache, every step in few parallel regions.
 
+mod attention;
+mod dense;
 mod layer;
 mod load;
+mod norm;
 mod rotation;
 
 use crate::Cpu;
@@ -12,8 +15,9 @@ use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutp
 use ingle_model::format::dequantise;
 use ingle_model::spec::{ModelSpec, TensorSpec};
 use ingle_model::{Error, Format, Source};
-use layer::{Layer, Scratch};
+use layer::{Layer, Scratch, Step};
 pub use load::Progress;
+use norm::NormWeight;
 use rotation::Rotation;
 use std::sync::Arc;
 
@@ -24,12 +28,14 @@ pub struct Production {
     cpu: Cpu,
     embedding: TensorSpec,
     layers: Vec<Layer>,
-    final_norm: Vec<f32>,
+    final_norm: NormWeight,
     head: Matrix,
     head_bias: Option<Vec<f32>>,
     rotations: Vec<Rotation>,
     sequences: Sequences<Vec<LayerKv>>,
     scratch: Scratch,
+    /// Normed rows that want logits.
+    picked: Vec<f32>,
 }
 
 impl Production {
@@ -85,7 +91,8 @@ impl Production {
     /// Logits of the rows that want them, from normed rows.
     fn logits(&mut self, batch: &Batch, output: &mut StepOutput) {
         let hidden = self.spec.hidden;
-        let Scratch { normed, picked, activations, .. } = &mut self.scratch;
+        let Scratch { normed, activations, .. } = &mut self.scratch;
+        let picked = &mut self.picked;
         let rows = batch.logit_rows();
         picked.clear();
         for &row in &rows {
@@ -114,7 +121,7 @@ impl Executor for Production {
     }
 
     fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError> {
-        let kv = self.layers.iter().map(|layer| LayerKv::new(layer.cache_shape())).collect();
+        let kv = self.layers.iter().map(|layer| LayerKv::new(layer.mixer.cache_shape())).collect();
         Ok(self.sequences.open(context, kv))
     }
 
@@ -137,47 +144,39 @@ impl Executor for Production {
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
         let placed = self.sequences.check(batch, self.spec.vocabulary)?;
-        for (id, rows, first) in &placed {
-            for kv in &mut self.sequences.get_mut(*id)?.kv {
-                kv.grow(first + rows.len()).map_err(no_memory)?;
+        for slice in &placed {
+            for kv in &mut self.sequences.get_mut(slice.sequence)?.kv {
+                kv.grow(slice.end()).map_err(no_memory)?;
             }
         }
         output.hidden.clear();
-        self.scratch.resize(batch.rows(), &self.spec);
+        self.scratch.resize(batch.rows(), self.spec.hidden);
         let mut x = std::mem::take(&mut self.scratch.x);
         let embedded = self.embed(batch, &mut x);
         self.scratch.x = x;
         embedded?;
         for rotation in &mut self.rotations {
-            rotation.prepare(placed.iter().flat_map(|(_, rows, first)| *first..first + rows.len()));
+            rotation.prepare(placed.iter().flat_map(|slice| slice.first..slice.end()));
         }
         if batch.hidden {
             output.hidden.push(self.scratch.x.clone());
         }
-        for index in 0..self.layers.len() {
-            let (layer, spec) = (&self.layers[index], &self.spec.layers[index]);
-            layer.attend(
-                &self.cpu,
-                index,
-                spec,
-                &placed,
-                &self.rotations,
-                &mut self.sequences,
-                &mut self.scratch,
-            )?;
-            layer.transform(&self.cpu, spec, &mut self.scratch);
+        let (cpu, rows, rotations) = (&self.cpu, batch.rows(), &self.rotations);
+        let step = Step { cpu, placed: &placed, rotations, rows };
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.run(&step, index, &mut self.sequences, &mut self.scratch)?;
             if batch.hidden {
                 output.hidden.push(self.scratch.x.clone());
             }
         }
         let Scratch { x, normed, .. } = &mut self.scratch;
-        layer::norm_rows(&self.cpu, x, &self.final_norm, self.spec.final_norm.epsilon, normed);
+        self.final_norm.apply(&self.cpu, x, normed);
         if batch.hidden {
             output.hidden.push(normed.clone());
         }
         self.logits(batch, output);
-        for (id, rows, first) in placed {
-            self.sequences.get_mut(id)?.length = first + rows.len();
+        for slice in placed {
+            self.sequences.get_mut(slice.sequence)?.length = slice.end();
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Grouped-query attention in plain arithmetic, with its cache.
 
 use super::{Reference, ops, unsupported};
-use ingle_model::executor::{ExecutorError, SequenceId};
+use crate::sequences::Placed;
+use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{Attention, Mixer, Role};
-use std::ops::Range;
 
 /// Keys and values of one layer, position by position: `[positions, kv_heads * dim]`.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Reference {
         &mut self,
         x: &[f32],
         layer: usize,
-        placed: &[(SequenceId, Range<usize>, usize)],
+        placed: &[Placed],
     ) -> Result<Vec<f32>, ExecutorError> {
         let mixer = self.spec.layers[layer].mixer.clone();
         let Mixer::Attention(attention) = &mixer else {
@@ -55,9 +55,10 @@ impl Reference {
         let (value_row, out_row) =
             (attention.kv_heads * attention.value_dim, attention.heads * attention.value_dim);
         let mut out = vec![0.0; x.len() / self.spec.hidden * out_row];
-        for (id, rows, first) in placed {
+        for slice in placed {
+            let rows = &slice.rows;
             for row in rows.clone() {
-                let position = first + row - rows.start;
+                let position = slice.position(row);
                 if let Some(rope) = attention.rope {
                     let heads = queries[row * query_row..][..query_row].chunks_exact_mut(attention.key_dim);
                     heads.for_each(|head| self.rotations[rope].turn(head, position));
@@ -65,12 +66,12 @@ impl Reference {
                     heads.for_each(|head| self.rotations[rope].turn(head, position));
                 }
             }
-            let cache = &mut self.sequences.get_mut(*id)?.kv[layer];
-            cache.truncate(*first, &mixer); // a failed step may have left rows behind
+            let cache = &mut self.sequences.get_mut(slice.sequence)?.kv[layer];
+            cache.truncate(slice.first, &mixer); // a failed step may have left rows behind
             cache.keys.extend_from_slice(&keys[rows.start * key_row..rows.end * key_row]);
             cache.values.extend_from_slice(&values[rows.start * value_row..rows.end * value_row]);
             for row in rows.clone() {
-                let position = first + row - rows.start;
+                let position = slice.position(row);
                 for head in 0..attention.heads {
                     let query = &queries[row * query_row + head * attention.key_dim..][..attention.key_dim];
                     let out = &mut out[row * out_row + head * attention.value_dim..][..attention.value_dim];

@@ -201,8 +201,8 @@ impl Executor for Reference {
         if batch.hidden {
             output.hidden.push(x);
         }
-        for (sequence, rows, first) in placed {
-            self.sequences.get_mut(sequence)?.length = first + rows.len();
+        for slice in placed {
+            self.sequences.get_mut(slice.sequence)?.length = slice.end();
         }
         Ok(())
     }
