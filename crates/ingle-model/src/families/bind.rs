@@ -18,6 +18,7 @@ pub(super) fn bind(
     let mut tensors = Vec::new();
     for need in spec.needs() {
         let own = name(header.dialect, need.role, need.layer);
+        refuse_scale(&own, header.dialect, &by_name)?;
         let stored = match by_name.get(own.as_str()) {
             Some(&tensor) => tensor.clone(),
             None => fused_rows(spec, header, &by_name, need.role, need.layer)
@@ -37,6 +38,28 @@ pub(super) fn bind(
     spec.unused = unused.cloned().collect();
     spec.tensors = tensors;
     Ok(())
+}
+
+/// A weight with a scale beside it means something else than its own numbers say; nothing here applies such scales yet.
+fn refuse_scale(name: &str, dialect: Dialect, by_name: &HashMap<&str, &TensorInfo>) -> Result<()> {
+    let suffixes: &[&str] = match dialect {
+        Dialect::Gguf => &["scale"],
+        Dialect::Hub => &["weight_scale_inv", "weight_scale", "weight_scale_2"],
+    };
+    let Some(stem) = name.strip_suffix("weight") else { return Ok(()) };
+    match suffixes
+        .iter()
+        .map(|suffix| format!("{stem}{suffix}"))
+        .find(|scale| by_name.contains_key(scale.as_str()))
+    {
+        Some(scale) => {
+            let what = format!(
+                "scales `{name}`, which this version cannot do; use another quantisation of this model"
+            );
+            Err(Error::tensor(scale, what))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Rows of a tensor that holds query, key and value one after the other (`attn_qkv`), as some GGUF files do.

@@ -100,6 +100,11 @@ mod tests {
 
     /// A one-layer checkpoint's configuration with one value changed, described.
     fn described(key: &str, value: Value) -> Result<ModelSpec> {
+        described_with(key, value, None)
+    }
+
+    /// The same with one tensor more in the file.
+    fn described_with(key: &str, value: Value, extra: Option<&str>) -> Result<ModelSpec> {
         let mut config = json!({
             "architectures": ["Qwen3ForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1,
             "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "intermediate_size": 16,
@@ -129,7 +134,8 @@ mod tests {
             bytes: shape.iter().product::<usize>() * 4,
         };
         let down = ("model.layers.0.mlp.down_proj.weight", &[8, 16][..]);
-        let tensors: Vec<TensorInfo> = matrices.into_iter().chain([down]).map(tensor).collect();
+        let extra = extra.map(|name| (name, &[1][..]));
+        let tensors: Vec<TensorInfo> = matrices.into_iter().chain([down]).chain(extra).map(tensor).collect();
         let keys = Metadata::from_json(&config);
         describe_header(&Header { dialect: Dialect::Hub, keys: &keys, tensors: &tensors })
     }
@@ -165,5 +171,14 @@ mod tests {
             let message = described(key, value.clone()).unwrap_err().to_string();
             assert!(message.contains(named), "{key} = {value}: {message}");
         }
+    }
+
+    #[test]
+    fn weights_with_scales_of_their_own_are_refused_and_other_tensors_are_listed() {
+        let with = |name| described_with("hidden_act", json!("silu"), Some(name));
+        let scale = "model.layers.0.self_attn.q_proj.weight_scale_inv";
+        let message = with(scale).unwrap_err().to_string();
+        assert!(message.contains(scale), "{message}");
+        assert_eq!(with("score.weight").unwrap().unused, ["score.weight"]);
     }
 }
