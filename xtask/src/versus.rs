@@ -131,7 +131,7 @@ fn median(rates: &[Rates]) -> Rates {
     let middle = |of: fn(&Rates) -> f64| {
         let mut values: Vec<f64> = rates.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
+        (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
     };
     Rates { prompt: middle(|rates| rates.prompt), generate: middle(|rates| rates.generate) }
 }
