@@ -1,6 +1,46 @@
 //! How much memory is free for a model.
 
+use crate::error::EngineError;
+use crate::model::ExecutorKind;
+use ingle_model::spec::{KvBytes, ModelSpec};
 use std::fmt;
+
+/// What a model takes of the memory, known before anything is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Bytes of resident weights.
+    pub weights: u64,
+    /// Bytes of KV cache of one full sequence.
+    pub kv: u64,
+    context: usize,
+}
+
+/// Memory left for everything else: activations, logits, the program itself.
+const HEADROOM: u64 = 256 << 20;
+
+impl Demand {
+    /// Of a network in an executor, with one sequence of `context` tokens. The reference executor reads its weights from
+    /// the mapped file, which the system may drop again, and keeps 32-bit keys and values.
+    pub fn of(spec: &ModelSpec, executor: ExecutorKind, context: usize) -> Demand {
+        let kv = spec.kv_bytes(context as u64, KvBytes::F16);
+        match executor {
+            ExecutorKind::Production => Demand { weights: spec.weight_bytes(), kv: kv as u64, context },
+            ExecutorKind::Reference => Demand { weights: 0, kv: (2.0 * kv) as u64, context },
+        }
+    }
+
+    /// Whether it fits into `available` bytes.
+    pub fn fits(&self, available: u64) -> bool {
+        let headroom = HEADROOM.min(available / 8);
+        self.weights.saturating_add(self.kv).saturating_add(headroom) <= available
+    }
+
+    /// The refusal, with the figures.
+    pub fn refusal(self, available: u64) -> EngineError {
+        let Demand { weights, kv, context } = self;
+        EngineError::DoesNotFit { weights, kv, context, available }
+    }
+}
 
 /// Bytes that can be taken now without pushing other programs out, `None` where the system does not say.
 ///

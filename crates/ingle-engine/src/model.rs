@@ -1,12 +1,12 @@
 //! A loaded model: network, executor, tokenizer, template and the model's own defaults.
 
 use crate::error::EngineError;
-use crate::memory;
+use crate::memory::{self, Demand};
 use crate::sampling::GenerationDefaults;
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Executor, SequenceId};
-use ingle_model::spec::{KvBytes, ModelSpec};
+use ingle_model::spec::ModelSpec;
 use ingle_model::{Source, families};
 use ingle_text::{ChatTemplate, Message, Moment, TemplateSources, Tokenizer};
 use std::sync::Arc;
@@ -80,9 +80,6 @@ pub struct ChatRequest {
 
 /// Context that a model must at least be able to hold for loading to make sense.
 const LEAST_CONTEXT: usize = 512;
-/// Memory left for everything else: activations, logits, the program itself.
-const HEADROOM: u64 = 256 << 20;
-
 impl Model {
     /// Loads an opened model. Fails before reading weights when memory does not suffice, with the figures.
     pub fn load(
@@ -252,21 +249,14 @@ fn fitting_context(
         notices.push(format!("the model was made for {made_for} tokens; beyond that its answers get worse"));
     }
     let Some(available) = memory::available() else { return Ok(wanted) };
-    // the reference executor reads weights from the mapped file, which the system may drop again
-    let weights = if options.kind == ExecutorKind::Reference { 0 } else { spec.weight_bytes() };
-    let per_value = if options.kind == ExecutorKind::Reference { 2.0 } else { 1.0 };
-    let kv = |context: usize| (spec.kv_bytes(context as u64, KvBytes::F16) * per_value) as u64;
-    let fits = |context: usize| {
-        weights.saturating_add(kv(context)).saturating_add(HEADROOM.min(available / 8)) <= available
-    };
+    let demand = |context: usize| Demand::of(spec, options.kind, context);
+    let fits = |context: usize| demand(context).fits(available);
     if fits(wanted) {
         return Ok(wanted);
     }
     let least = wanted.min(LEAST_CONTEXT);
-    let refused = options.context.is_some() || !fits(least);
-    if refused {
-        let context = options.context.unwrap_or(least);
-        return Err(EngineError::DoesNotFit { weights, kv: kv(context), context, available });
+    if options.context.is_some() || !fits(least) {
+        return Err(demand(options.context.unwrap_or(least)).refusal(available));
     }
     // KV grows with the context: halve the range until the largest that fits is found
     let (mut low, mut high) = (least, wanted);

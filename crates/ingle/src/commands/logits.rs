@@ -10,10 +10,11 @@ use crate::{interrupt, messages, opening};
 use anyhow::{Result, bail};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
-use ingle_engine::EngineError;
+use ingle_engine::ExecutorKind;
+use ingle_engine::memory::{self, Demand};
 use ingle_model::Source;
 use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
-use ingle_model::spec::{KvBytes, ModelSpec};
+use ingle_model::spec::ModelSpec;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,14 +141,10 @@ fn refuse_overwriting(source: &Source, output: &Path) -> Result<()> {
 
 /// Says before loading when the memory does not suffice.
 fn check_memory(spec: &ModelSpec, compute: Compute, context: usize) -> Result<()> {
-    // the reference executor reads its weights from the mapped file and keeps 32-bit keys and values
-    let weights = if compute.reference { 0 } else { spec.weight_bytes() };
-    let per_value = if compute.reference { 2.0 } else { 1.0 };
-    let kv = (spec.kv_bytes(context as u64, KvBytes::F16) * per_value) as u64;
-    match ingle_engine::memory::available() {
-        Some(available) if weights.saturating_add(kv) > available => {
-            Err(EngineError::DoesNotFit { weights, kv, context, available }.into())
-        }
+    let kind = if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production };
+    let demand = Demand::of(spec, kind, context);
+    match memory::available() {
+        Some(available) if !demand.fits(available) => Err(demand.refusal(available).into()),
         _ => Ok(()),
     }
 }
