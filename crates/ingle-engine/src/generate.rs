@@ -150,7 +150,7 @@ impl Model {
     ) -> Result<Flow, EngineError> {
         let shared = prompt.iter().zip(&session.tokens).take_while(|(a, b)| a == b).count();
         let cached = shared.min(prompt.len() - 1); // the last token is computed in any case: its logits are wanted
-        self.executor.truncate(session.sequence, cached)?;
+        let cached = self.executor.truncate(session.sequence, cached)?;
         session.tokens.truncate(cached);
         run.usage.cached_tokens = cached;
         let started = Instant::now();

@@ -127,8 +127,10 @@ pub trait Executor {
     /// Positions filled.
     fn length(&self, sequence: SequenceId) -> usize;
 
-    /// Forgets all positions from `length` on; does nothing when there are fewer.
-    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<(), ExecutorError>;
+    /// Forgets all positions from `length` on; does nothing when there are fewer. Gives the sequence's length
+    /// afterwards, which is shorter than asked for where a cache no longer holds what an earlier position needs
+    /// (windows, recurrent states): the caller feeds again from there.
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<usize, ExecutorError>;
 
     /// Takes every row through the network. On an error no sequence has changed its length.
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError>;

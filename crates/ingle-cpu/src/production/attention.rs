@@ -1,6 +1,7 @@
 //! Grouped-query attention between its projections.
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
+use super::cache::LayerCache;
 use super::layer::{self, Projection, Step};
 use super::norm::NormWeight;
 use super::rotation::Rotation;
@@ -40,9 +41,10 @@ pub(super) struct Scratch {
 }
 
 impl AttentionBlock {
-    pub(super) fn cache_shape(&self) -> CacheShape {
+    /// An empty cache.
+    pub(super) fn cache(&self) -> LayerKv {
         let Attention { kv_heads, key_dim, value_dim, .. } = self.spec;
-        CacheShape { kv_heads, key_dim, value_dim }
+        LayerKv::new(CacheShape { kv_heads, key_dim, value_dim })
     }
 
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
@@ -54,7 +56,7 @@ impl AttentionBlock {
         &self,
         step: &Step,
         index: usize,
-        sequences: &mut Sequences<Vec<LayerKv>>,
+        sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut layer::Scratch,
     ) -> Result<(), ExecutorError> {
         self.project(step, scratch);
@@ -66,7 +68,7 @@ impl AttentionBlock {
         let Scratch { queries, attended, .. } = attention;
         attended.resize(rows * self.output.matrix.columns(), 0.0);
         for placed in step.placed {
-            let kv = &sequences.get_mut(placed.sequence)?.kv[index];
+            let kv = &*sequences.get_mut(placed.sequence)?.kv[index].attention()?;
             let work = Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks };
             attend(cpu, &work, attended);
         }
@@ -104,7 +106,7 @@ impl AttentionBlock {
         &self,
         step: &Step,
         index: usize,
-        sequences: &mut Sequences<Vec<LayerKv>>,
+        sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut Scratch,
     ) -> Result<(), ExecutorError> {
         let Scratch { keys, values, half_keys, half_values, .. } = scratch;
@@ -114,7 +116,7 @@ impl AttentionBlock {
         step.cpu.kernels.to_f16(values, half_values);
         let (key_row, value_row) = (self.key.matrix.rows(), self.value.matrix.rows());
         for placed in step.placed {
-            let kv = &mut sequences.get_mut(placed.sequence)?.kv[index];
+            let kv = sequences.get_mut(placed.sequence)?.kv[index].attention()?;
             for row in placed.rows.clone() {
                 let keys = &half_keys[row * key_row..][..key_row];
                 let values = &half_values[row * value_row..][..value_row];

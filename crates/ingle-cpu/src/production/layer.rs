@@ -1,11 +1,11 @@
 //! One layer: a mixer and a feed-forward, each between its norms and the residual stream.
 
 use super::attention::AttentionBlock;
+use super::cache::LayerCache;
 use super::dense::DenseBlock;
 use super::norm::NormWeight;
 use super::rotation::Rotation;
 use crate::Cpu;
-use crate::attention::cache::LayerKv;
 use crate::matrix::{Activations, Matrix, Product, multiply};
 use crate::sequences::{Placed, Sequences};
 use ingle_model::executor::ExecutorError;
@@ -13,11 +13,21 @@ use ingle_model::executor::ExecutorError;
 /// A layer's packed weights.
 pub(super) struct Layer {
     pub(super) before_mixer: Option<NormWeight>,
-    pub(super) mixer: AttentionBlock,
+    pub(super) mixer: MixerBlock,
     pub(super) after_mixer: Option<NormWeight>,
     pub(super) before_feed_forward: Option<NormWeight>,
-    pub(super) feed_forward: DenseBlock,
+    pub(super) feed_forward: FeedForwardBlock,
     pub(super) after_feed_forward: Option<NormWeight>,
+}
+
+/// Packed weights of a mixer.
+pub(super) enum MixerBlock {
+    Attention(AttentionBlock),
+}
+
+/// Packed weights of a feed-forward.
+pub(super) enum FeedForwardBlock {
+    Dense(DenseBlock),
 }
 
 /// What every block of a step works with.
@@ -83,7 +93,16 @@ impl Projection {
 
 impl Layer {
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        self.mixer.matrices().chain(self.feed_forward.matrices())
+        let MixerBlock::Attention(mixer) = &self.mixer;
+        let FeedForwardBlock::Dense(feed_forward) = &self.feed_forward;
+        mixer.matrices().chain(feed_forward.matrices())
+    }
+
+    /// An empty cache for the layer's mixer.
+    pub(super) fn cache(&self) -> LayerCache {
+        match &self.mixer {
+            MixerBlock::Attention(attention) => LayerCache::Attention(attention.cache()),
+        }
     }
 
     /// `x += after(mixer(before(x)))`, then the same with the feed-forward. `index` finds the layer's caches.
@@ -91,14 +110,18 @@ impl Layer {
         &self,
         step: &Step,
         index: usize,
-        sequences: &mut Sequences<Vec<LayerKv>>,
+        sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut Scratch,
     ) -> Result<(), ExecutorError> {
         begin(step.cpu, &self.before_mixer, scratch);
-        self.mixer.run(step, index, sequences, scratch)?;
+        match &self.mixer {
+            MixerBlock::Attention(attention) => attention.run(step, index, sequences, scratch)?,
+        }
         join(step.cpu, &self.after_mixer, scratch);
         begin(step.cpu, &self.before_feed_forward, scratch);
-        self.feed_forward.run(step, scratch);
+        match &self.feed_forward {
+            FeedForwardBlock::Dense(dense) => dense.run(step, scratch),
+        }
         join(step.cpu, &self.after_feed_forward, scratch);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::attention::AttentionBlock;
 use super::dense::DenseBlock;
-use super::layer::{Layer, Projection};
+use super::layer::{FeedForwardBlock, Layer, MixerBlock, Projection};
 use super::norm::NormWeight;
 use super::rotation::Rotation;
 use super::{Production, Scratch};
@@ -138,17 +138,17 @@ impl Loader<'_> {
             before_feed_forward: norm(spec.norms.before_feed_forward, Role::FeedForwardNorm)?,
             after_feed_forward: norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm)?,
             mixer: match &spec.mixer {
-                Mixer::Attention(attention) => self.attention(attention, index)?,
+                Mixer::Attention(attention) => MixerBlock::Attention(self.attention(attention, index)?),
                 Mixer::Latent(_) => return Err(unsupported("latent attention")),
                 Mixer::DeltaNet(_) => return Err(unsupported("a gated delta net")),
             },
             feed_forward: match &spec.feed_forward {
-                FeedForward::Dense(dense) => DenseBlock {
+                FeedForward::Dense(dense) => FeedForwardBlock::Dense(DenseBlock {
                     activation: dense.activation,
                     gate: self.matrix(Role::Gate, at)?,
                     up: self.matrix(Role::Up, at)?,
                     down: self.matrix(Role::Down, at)?,
-                },
+                }),
                 FeedForward::Experts(_) => return Err(unsupported("a mixture of experts")),
             },
         })

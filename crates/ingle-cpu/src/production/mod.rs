@@ -1,6 +1,7 @@
 //! The production executor: packed weights, integer dot products, 16-bit cache, every step in few parallel regions.
 
 mod attention;
+mod cache;
 mod dense;
 mod layer;
 mod load;
@@ -8,9 +9,9 @@ mod norm;
 mod rotation;
 
 use crate::Cpu;
-use crate::attention::cache::LayerKv;
 use crate::matrix::{Matrix, Product, multiply};
 use crate::sequences::Sequences;
+use cache::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
 use ingle_model::format::dequantise;
 use ingle_model::spec::{ModelSpec, TensorSpec};
@@ -32,7 +33,7 @@ pub struct Production {
     head: Matrix,
     head_bias: Option<Vec<f32>>,
     rotations: Vec<Rotation>,
-    sequences: Sequences<Vec<LayerKv>>,
+    sequences: Sequences<Vec<LayerCache>>,
     scratch: Scratch,
     /// Normed rows that want logits.
     picked: Vec<f32>,
@@ -121,7 +122,7 @@ impl Executor for Production {
     }
 
     fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError> {
-        let kv = self.layers.iter().map(|layer| LayerKv::new(layer.mixer.cache_shape())).collect();
+        let kv = self.layers.iter().map(Layer::cache).collect();
         Ok(self.sequences.open(context, kv))
     }
 
@@ -133,13 +134,22 @@ impl Executor for Production {
         self.sequences.get(sequence).map_or(0, |sequence| sequence.length)
     }
 
-    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<(), ExecutorError> {
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<usize, ExecutorError> {
         let sequence = self.sequences.get_mut(sequence)?;
         if length < sequence.length {
+            let mut length = length;
+            // a layer that has to go further back takes the others with it
+            loop {
+                let earlier = sequence.kv.iter().fold(length, |length, cache| cache.earlier(length));
+                if earlier == length {
+                    break;
+                }
+                length = earlier;
+            }
             sequence.length = length;
             sequence.kv.iter_mut().for_each(|kv| kv.shrink(length));
         }
-        Ok(())
+        Ok(sequence.length)
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
@@ -187,7 +197,7 @@ impl Executor for Production {
     }
 
     fn kv_bytes(&self) -> u64 {
-        self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerKv::bytes).sum()
+        self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerCache::bytes).sum()
     }
 }
 

@@ -160,7 +160,7 @@ impl Executor for Reference {
         self.sequences.get(sequence).map_or(0, |sequence| sequence.length)
     }
 
-    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<(), ExecutorError> {
+    fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<usize, ExecutorError> {
         let sequence = self.sequences.get_mut(sequence)?;
         if length < sequence.length {
             sequence.length = length;
@@ -168,7 +168,7 @@ impl Executor for Reference {
                 cache.truncate(length, &layer.mixer);
             }
         }
-        Ok(())
+        Ok(sequence.length)
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {

@@ -1,0 +1,49 @@
+//! What a sequence keeps per layer: one kind of cache per kind of mixer.
+
+use crate::attention::cache::LayerKv;
+use crate::buffer::OutOfMemory;
+use ingle_model::executor::ExecutorError;
+
+/// One layer's cache of one sequence.
+#[derive(Debug)]
+pub(super) enum LayerCache {
+    /// Keys and values of grouped-query attention.
+    Attention(LayerKv),
+}
+
+impl LayerCache {
+    /// Makes room for a step that ends at `positions` positions.
+    pub(super) fn grow(&mut self, positions: usize) -> Result<(), OutOfMemory> {
+        match self {
+            LayerCache::Attention(kv) => kv.grow(positions),
+        }
+    }
+
+    /// The longest length, at most `positions`, that it can go back to: caches that forget (windows, recurrent states)
+    /// may have to start anew.
+    pub(super) fn earlier(&self, positions: usize) -> usize {
+        match self {
+            LayerCache::Attention(_) => positions,
+        }
+    }
+
+    /// Forgets everything from `positions` on; [`earlier`](Self::earlier) has allowed it.
+    pub(super) fn shrink(&mut self, positions: usize) {
+        match self {
+            LayerCache::Attention(kv) => kv.shrink(positions),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            LayerCache::Attention(kv) => kv.bytes(),
+        }
+    }
+
+    /// The cache of an attention layer.
+    pub(super) fn attention(&mut self) -> Result<&mut LayerKv, ExecutorError> {
+        match self {
+            LayerCache::Attention(kv) => Ok(kv),
+        }
+    }
+}
