@@ -9,6 +9,7 @@ pub mod matrix;
 pub mod pool;
 pub mod production;
 pub mod reference;
+pub mod routing;
 mod sequences;
 
 pub use cpu::Cpu;
