@@ -34,11 +34,11 @@ fn header(bytes: &[u8]) -> Option<(Dialect, Metadata, Vec<TensorInfo>, usize)> {
 
 fn assert_promises(spec: &ModelSpec, length: usize) {
     for tensor in &spec.tensors {
-        let stored = &tensor.stored;
-        let (&columns, rows) = stored.shape.split_last().expect("no network needs a scalar");
-        let row_bytes = stored.format.row_bytes(columns).expect("whole blocks");
-        assert_eq!(stored.bytes, row_bytes * rows.iter().product::<usize>());
-        assert!(stored.offset + stored.bytes <= length);
+        assert_eq!(tensor.rows() * tensor.columns(), tensor.shape.iter().product::<usize>());
+        for piece in &tensor.pieces {
+            assert!(piece.first + (piece.rows - 1) * piece.stride < piece.stored_rows);
+            assert!(piece.stored.offset + piece.stored.bytes <= length);
+        }
     }
     assert!(spec.parameters() >= spec.active_parameters());
     assert!(spec.weight_bytes() <= length as u64);

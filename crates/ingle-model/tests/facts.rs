@@ -165,6 +165,7 @@ fn mixer(row: &Value, id: &str, family: &str, layer: usize, norm: Norm) -> Mixer
     let full = layer % every == every - 1;
     if let Some(linear) = row.get("linear").filter(|_| !full) {
         return Mixer::DeltaNet(GatedDeltaNet {
+            decay: DecayForm::LogRate,
             key_heads: count(linear, "num_key_heads"),
             key_dim: count(linear, "key_head_dim"),
             value_heads: count(linear, "num_value_heads"),
@@ -184,6 +185,7 @@ fn mixer(row: &Value, id: &str, family: &str, layer: usize, norm: Norm) -> Mixer
             key_norm: Norm { kind: NormKind::Layer, ..norm },
         });
         return Mixer::Latent(LatentAttention {
+            key_up: KeyUpLayout::Expanding,
             heads,
             query_rank: Some(count(mla, "q_lora_rank")),
             kv_rank: count(mla, "kv_lora_rank"),

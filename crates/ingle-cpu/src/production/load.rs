@@ -10,7 +10,6 @@ use crate::Cpu;
 use crate::matrix::Matrix;
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
-use ingle_model::format::dequantise;
 use ingle_model::spec::{Attention, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
 use ingle_model::{Error, Source};
 use std::sync::Arc;
@@ -38,7 +37,7 @@ pub(super) fn load(
     let final_norm = loader.norm(spec.final_norm, Role::FinalNorm, None)?;
     let head_bias = spec.head.bias.then(|| loader.vector(Role::HeadBias, None)).transpose()?;
     let embedding = loader.tensor(Role::Embedding, None)?.clone();
-    source.expect_scattered_reads(&embedding.stored);
+    embedding.pieces.iter().for_each(|piece| source.expect_scattered_reads(&piece.stored));
     loader.report(total);
     let rotations = spec.ropes.iter().map(Rotation::new).collect();
     let (sequences, scratch) = (Sequences::default(), Scratch::default());
@@ -85,25 +84,22 @@ impl Loader<'_> {
 
     /// Packs a matrix and gives its file pages back.
     fn matrix(&mut self, role: Role, layer: Option<usize>) -> Result<Matrix, ExecutorError> {
-        let stored = self.tensor(role, layer)?.stored.clone();
-        let [rows, columns] = stored.shape[..] else {
-            return Err(Error::tensor(&stored.name, "must have two dimensions").into());
-        };
-        let bytes = self.source.bytes(&stored);
-        let packed = Matrix::pack(stored.format, rows, columns, bytes, self.cpu);
-        let packed =
-            packed.map_err(|error| Error::tensor(&stored.name, format!("cannot be packed: {error}")))?;
-        self.source.release(&stored);
-        self.report(self.done + stored.bytes as u64);
+        let tensor = self.tensor(role, layer)?.clone();
+        let mut gathered = Vec::new();
+        let bytes = self.source.raw_rows(&tensor, 0..tensor.rows(), &mut gathered)?;
+        let packed = Matrix::pack(tensor.raw_format(), tensor.rows(), tensor.columns(), bytes, self.cpu);
+        let packed = packed.map_err(|error| {
+            let name = tensor.pieces.first().map_or("", |piece| &piece.stored.name);
+            Error::tensor(name, format!("cannot be packed: {error}"))
+        })?;
+        self.source.release_tensor(&tensor);
+        self.report(self.done + tensor.bytes());
         Ok(packed)
     }
 
     /// A norm, a bias or another short tensor, in 32-bit floats.
     fn vector(&mut self, role: Role, layer: Option<usize>) -> Result<Vec<f32>, ExecutorError> {
-        let stored = &self.tensor(role, layer)?.stored;
-        let mut values = vec![0.0; stored.shape.iter().product()];
-        dequantise(stored.format, self.source.bytes(stored), &mut values)?;
-        Ok(values)
+        Ok(self.source.values(self.tensor(role, layer)?)?)
     }
 
     /// A matrix with its bias, where the network has one.

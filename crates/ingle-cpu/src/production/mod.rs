@@ -13,9 +13,8 @@ use crate::matrix::{Matrix, Product, multiply};
 use crate::sequences::Sequences;
 use cache::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
-use ingle_model::format::dequantise;
 use ingle_model::spec::{ModelSpec, TensorSpec};
-use ingle_model::{Error, Format, Source};
+use ingle_model::{Format, Source};
 use layer::{Layer, Scratch, Step};
 pub use load::Progress;
 use norm::NormWeight;
@@ -73,15 +72,9 @@ impl Production {
 
     /// Rows of the embedding, read from the file: a step needs only a few.
     fn embed(&self, batch: &Batch, x: &mut [f32]) -> Result<(), ExecutorError> {
-        let stored = &self.embedding.stored;
-        let bytes = self.source.bytes(stored);
-        let row_bytes = stored.bytes / stored.shape[0];
         let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
         for (row, &token) in x.chunks_exact_mut(self.spec.hidden).zip(tokens) {
-            let start = token as usize * row_bytes;
-            let stored_row = bytes.get(start..start + row_bytes);
-            let short = || Error::tensor(&stored.name, "is shorter than its shape says");
-            dequantise(stored.format, stored_row.ok_or_else(short)?, row)?;
+            self.source.row(&self.embedding, token as usize, row)?;
             if self.spec.embedding_scale != 1.0 {
                 self.cpu.kernels.scale(row, self.spec.embedding_scale);
             }

@@ -9,7 +9,6 @@ mod ops;
 use crate::sequences::Sequences;
 use attention::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
-use ingle_model::format::dequantise;
 use ingle_model::spec::{FeedForward, Mixer, ModelSpec, Norm, Role, TensorSpec};
 use ingle_model::{Error, Source};
 pub(crate) use ops::activate;
@@ -46,19 +45,7 @@ impl Reference {
 
     /// A whole tensor, dequantised: norms and biases.
     fn values(&self, role: Role, layer: Option<usize>) -> Result<Vec<f32>, ExecutorError> {
-        let stored = &self.tensor(role, layer)?.stored;
-        let mut values = vec![0.0; stored.shape.iter().product()];
-        dequantise(stored.format, self.source.bytes(stored), &mut values)?;
-        Ok(values)
-    }
-
-    /// Row `row` of a matrix, dequantised into `values`.
-    fn row(&self, tensor: &TensorSpec, row: usize, values: &mut [f32]) -> Result<(), ExecutorError> {
-        let stored = &tensor.stored;
-        let bytes = self.source.bytes(stored);
-        let row_bytes = bytes.len() / stored.shape[0];
-        dequantise(stored.format, &bytes[row * row_bytes..(row + 1) * row_bytes], values)?;
-        Ok(())
+        Ok(self.source.values(self.tensor(role, layer)?)?)
     }
 
     /// `y = x W^T (+ bias)`: `x [rows, columns]` to `y [rows, outputs]`.
@@ -70,13 +57,13 @@ impl Reference {
         layer: Option<usize>,
     ) -> Result<Vec<f32>, ExecutorError> {
         let tensor = self.tensor(role, layer)?;
-        let (outputs, columns) = (tensor.stored.shape[0], tensor.stored.shape[1]);
+        let (outputs, columns) = (tensor.rows(), tensor.columns());
         let bias = bias.map(|bias| self.values(bias, layer)).transpose()?;
         let rows = x.len() / columns;
         let mut y = vec![0.0; rows * outputs];
         let mut weights = vec![0.0; columns];
         for output in 0..outputs {
-            self.row(tensor, output, &mut weights)?;
+            self.source.row(tensor, output, &mut weights)?;
             let offset = bias.as_ref().map_or(0.0, |bias| bias[output]);
             for row in 0..rows {
                 y[row * outputs + output] = ops::dot(&weights, &x[row * columns..][..columns]) + offset;
@@ -109,7 +96,7 @@ impl Reference {
         let mut x = vec![0.0; batch.rows() * self.spec.hidden];
         let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
         for (row, &token) in x.chunks_exact_mut(self.spec.hidden).zip(tokens) {
-            self.row(embedding, token as usize, row)?;
+            self.source.row(embedding, token as usize, row)?;
             row.iter_mut().for_each(|value| *value *= self.spec.embedding_scale);
         }
         Ok(x)

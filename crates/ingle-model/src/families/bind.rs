@@ -1,112 +1,175 @@
 //! Finds the tensors a network needs among those a file has.
 
-use super::{Dialect, Header, names};
+use super::place::{Places, Run};
+use super::{Dialect, Header};
 use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::metadata::Value;
 use crate::source::TensorInfo;
-use crate::spec::{Mixer, ModelSpec, Role, TensorSpec};
+use crate::spec::{Encoding, ModelSpec, Need, Piece, TensorSpec};
 use std::collections::{HashMap, HashSet};
+
+/// Weights per block of MXFP4, and the bytes that hold them.
+const MXFP4_BLOCK: usize = 32;
+const MXFP4_BYTES: usize = 16;
 
 /// Fills `spec.tensors` and `spec.unused`; every needed tensor must be there with the needed shape.
 pub(super) fn bind(
     spec: &mut ModelSpec,
     header: &Header,
-    name: fn(Dialect, Role, Option<usize>) -> String,
+    places: fn(Dialect, &ModelSpec, &Need) -> Places,
 ) -> Result<()> {
-    let by_name: HashMap<&str, &TensorInfo> =
-        header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    let mut used = HashSet::new();
+    let by_name = header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let mut file = File { header, by_name, used: HashSet::new() };
     let mut tensors = Vec::new();
     for need in spec.needs() {
-        let own = name(header.dialect, need.role, need.layer);
-        refuse_scale(&own, header.dialect, &by_name)?;
-        let stored = match by_name.get(own.as_str()) {
-            Some(&tensor) => tensor.clone(),
-            None => fused_rows(spec, header, &by_name, need.role, need.layer)
-                .ok_or_else(|| Error::tensor(&own, "is missing from the file, and the network needs it"))??,
-        };
-        if stored.shape != need.shape {
-            let what = format!(
-                "has shape {:?}, and the network needs {:?}; the file's metadata and its tensors disagree",
-                stored.shape, need.shape
-            );
-            return Err(Error::tensor(&stored.name, what));
-        }
-        used.insert(stored.name.clone());
-        tensors.push(TensorSpec { role: need.role, layer: need.layer, stored });
+        tensors.push(file.find(&need, places(header.dialect, spec, &need))?);
     }
-    let unused = header.tensors.iter().map(|tensor| &tensor.name).filter(|name| !used.contains(*name));
-    spec.unused = unused.cloned().collect();
+    let unused = header.tensors.iter().filter(|tensor| !file.used.contains(tensor.name.as_str()));
+    spec.unused = unused.map(|tensor| tensor.name.clone()).collect();
     spec.tensors = tensors;
     Ok(())
 }
 
-/// A weight with a scale beside it means something else than its own numbers say; nothing here applies such scales yet.
-fn refuse_scale(name: &str, dialect: Dialect, by_name: &HashMap<&str, &TensorInfo>) -> Result<()> {
-    let suffixes: &[&str] = match dialect {
-        Dialect::Gguf => &["scale"],
-        Dialect::Hub => &["weight_scale_inv", "weight_scale", "weight_scale_2"],
-    };
-    let Some(stem) = name.strip_suffix("weight") else { return Ok(()) };
-    match suffixes
-        .iter()
-        .map(|suffix| format!("{stem}{suffix}"))
-        .find(|scale| by_name.contains_key(scale.as_str()))
-    {
-        Some(scale) => {
-            let what = format!(
-                "scales `{name}`, which this version cannot do; use another quantisation of this model"
-            );
-            Err(Error::tensor(scale, what))
+struct File<'a> {
+    header: &'a Header<'a>,
+    by_name: HashMap<&'a str, &'a TensorInfo>,
+    used: HashSet<&'a str>,
+}
+
+impl<'a> File<'a> {
+    /// The first alternative that the file has (or has begun).
+    fn find(&mut self, need: &Need, alternatives: Places) -> Result<TensorSpec> {
+        let begun = |runs: &&Vec<Run>| runs.first().is_some_and(|run| self.stored(&run.name).is_some());
+        let chosen = alternatives.iter().find(begun).or(alternatives.first());
+        let mut pieces = Vec::new();
+        for run in chosen.into_iter().flatten() {
+            pieces.push(self.piece(run, need.columns())?);
         }
-        None => Ok(()),
+        let spec = TensorSpec { role: need.role, layer: need.layer, shape: need.shape.clone(), pieces };
+        if spec.rows() != need.rows() {
+            let name = spec.pieces.first().map_or("", |piece| &piece.stored.name);
+            let what = format!("gives {} rows, and the network needs {}", spec.rows(), need.rows());
+            return Err(Error::tensor(name, what));
+        }
+        Ok(spec)
+    }
+
+    /// A tensor, or the one with its MXFP4 blocks.
+    fn stored(&self, name: &str) -> Option<&'a TensorInfo> {
+        let blocks = || self.by_name.get(format!("{name}_blocks").as_str());
+        self.by_name.get(name).or_else(blocks).copied()
+    }
+
+    fn piece(&mut self, run: &Run, columns: usize) -> Result<Piece> {
+        let stored = self
+            .stored(&run.name)
+            .ok_or_else(|| Error::tensor(&run.name, "is missing from the file, and the network needs it"))?;
+        let encoding = self.encoding(run, stored)?;
+        let shape = match encoding {
+            Encoding::SplitMxfp4 { .. } => split_shape(&run.shape),
+            _ => Some(run.shape.clone()),
+        };
+        if shape.as_deref().map(squeezed) != Some(squeezed(&stored.shape)) {
+            let what = format!(
+                "has shape {:?}, and the network needs {:?}; the file's metadata and its tensors disagree",
+                stored.shape, run.shape
+            );
+            return Err(Error::tensor(&stored.name, what));
+        }
+        let stored_rows = run.shape.iter().product::<usize>() / columns.max(1);
+        let last = run.first + run.rows.saturating_sub(1) * run.stride;
+        if run.rows == 0 || last >= stored_rows {
+            let what = format!("has {stored_rows} rows, and the network needs rows {} to {last}", run.first);
+            return Err(Error::tensor(&stored.name, what));
+        }
+        self.used.insert(&stored.name);
+        let Run { first, rows, stride, .. } = *run;
+        Ok(Piece { stored: stored.clone(), encoding, first, rows, stride, stored_rows })
+    }
+
+    /// How a stored tensor's bytes become numbers, by the tensors beside it.
+    fn encoding(&mut self, run: &Run, stored: &'a TensorInfo) -> Result<Encoding> {
+        if stored.name != run.name {
+            let name = format!("{}_scales", run.name);
+            let scales =
+                self.beside(&name).ok_or_else(|| Error::tensor(&name, "is missing from the file"))?;
+            let blocks = split_shape(&run.shape).map(|shape| shape[..shape.len() - 1].to_vec());
+            expect_shape(scales, blocks.as_deref().unwrap_or_default())?;
+            return match (stored.format, scales.format) {
+                (Format::U8, Format::U8) => Ok(Encoding::SplitMxfp4 { scales: scales.clone() }),
+                _ => Err(Error::tensor(&stored.name, "must hold bytes, and so must its scales")),
+            };
+        }
+        if let Some(scales) = self.beside(&format!("{}_scale_inv", run.name)) {
+            let block = self.block_size()?;
+            let mut shape = run.shape.clone();
+            let Some([rows, columns]) = shape.last_chunk_mut::<2>() else {
+                return Err(Error::tensor(&run.name, "has block scales, but is not a matrix"));
+            };
+            (*rows, *columns) = (rows.div_ceil(block[0]), columns.div_ceil(block[1]));
+            expect_shape(scales, &shape)?;
+            return Ok(Encoding::BlockScaled { scales: scales.clone(), block });
+        }
+        self.refuse_scale(&run.name)?;
+        Ok(Encoding::Plain)
+    }
+
+    /// A tensor that belongs to another one.
+    fn beside(&mut self, name: &str) -> Option<&'a TensorInfo> {
+        let tensor = *self.by_name.get(name)?;
+        self.used.insert(&tensor.name);
+        Some(tensor)
+    }
+
+    /// Rows and columns that share a scale in fp8 checkpoints.
+    fn block_size(&self) -> Result<[usize; 2]> {
+        let key = "quantization_config.weight_block_size";
+        match self.header.keys.get(key) {
+            Some(Value::Unsigneds(sizes, _)) => match sizes[..] {
+                [rows @ 1..=65_536, columns @ 1..=65_536] => Ok([rows as usize, columns as usize]),
+                _ => Err(Error::metadata(key, "must be two numbers from 1 to 65536")),
+            },
+            _ => Err(Error::metadata(key, "is missing, and the fp8 weights have block scales")),
+        }
+    }
+
+    /// A weight with another kind of scale beside it means something else than its own numbers say.
+    fn refuse_scale(&self, name: &str) -> Result<()> {
+        let suffixes: &[&str] = match self.header.dialect {
+            Dialect::Gguf => &["scale"],
+            Dialect::Hub => &["weight_scale", "weight_scale_2"],
+        };
+        let Some(stem) = name.strip_suffix("weight") else { return Ok(()) };
+        let scale = suffixes.iter().map(|suffix| format!("{stem}{suffix}"));
+        match scale.into_iter().find(|scale| self.by_name.contains_key(scale.as_str())) {
+            Some(scale) => {
+                let what = format!(
+                    "scales `{name}`, which this version cannot do; use another quantisation of this model"
+                );
+                Err(Error::tensor(scale, what))
+            }
+            None => Ok(()),
+        }
     }
 }
 
-/// Rows of a tensor that holds query, key and value one after the other (`attn_qkv`), as some GGUF files do.
-fn fused_rows(
-    spec: &ModelSpec,
-    header: &Header,
-    by_name: &HashMap<&str, &TensorInfo>,
-    role: Role,
-    layer: Option<usize>,
-) -> Option<Result<TensorInfo>> {
-    if header.dialect != Dialect::Gguf {
-        return None;
-    }
-    let Mixer::Attention(attention) = &spec.layers[layer?].mixer else { return None };
-    let queries = attention.heads * attention.key_dim;
-    let keys = attention.kv_heads * attention.key_dim;
-    let values = attention.kv_heads * attention.value_dim;
-    let (first, rows, suffix) = match role {
-        Role::Query => (0, queries, "weight"),
-        Role::Key => (queries, keys, "weight"),
-        Role::Value => (queries + keys, values, "weight"),
-        Role::QueryBias => (0, queries, "bias"),
-        Role::KeyBias => (queries, keys, "bias"),
-        Role::ValueBias => (queries + keys, values, "bias"),
-        _ => return None,
-    };
-    let fused = *by_name.get(names::gguf_fused_qkv(layer?, suffix).as_str())?;
-    Some(row_range(fused, first, rows))
+/// `[.., columns]` as MXFP4 bytes: `[.., columns / 32, 16]`.
+fn split_shape(shape: &[usize]) -> Option<Vec<usize>> {
+    let (columns, outer) = shape.split_last()?;
+    let whole = columns.is_multiple_of(MXFP4_BLOCK).then_some(columns / MXFP4_BLOCK)?;
+    Some([outer, &[whole, MXFP4_BYTES]].concat())
 }
 
-/// Rows `first .. first + rows` of a stored tensor as a tensor of its own.
-fn row_range(tensor: &TensorInfo, first: usize, rows: usize) -> Result<TensorInfo> {
-    let (stored_rows, columns) = match tensor.shape[..] {
-        [rows] => (rows, 1),
-        [rows, columns] => (rows, columns),
-        _ => return Err(Error::tensor(&tensor.name, "must have one or two dimensions")),
-    };
-    let row_bytes = tensor.format.row_bytes(columns);
-    let fits = first.checked_add(rows).is_some_and(|end| end <= stored_rows);
-    let (Some(row_bytes), true) = (row_bytes, fits) else {
-        return Err(Error::tensor(
-            &tensor.name,
-            format!("is too small to hold rows {first} to {}", first + rows),
-        ));
-    };
-    let mut shape = tensor.shape.clone();
-    shape[0] = rows;
-    let (offset, bytes) = (tensor.offset + first * row_bytes, rows * row_bytes);
-    Ok(TensorInfo { shape, offset, bytes, ..tensor.clone() })
+fn expect_shape(tensor: &TensorInfo, shape: &[usize]) -> Result<()> {
+    if squeezed(&tensor.shape) == squeezed(shape) {
+        return Ok(());
+    }
+    let what = format!("has shape {:?}, and the tensor it scales needs {shape:?}", tensor.shape);
+    Err(Error::tensor(&tensor.name, what))
+}
+
+/// A shape without its dimensions of 1, which files add and drop freely.
+fn squeezed(shape: &[usize]) -> Vec<usize> {
+    shape.iter().copied().filter(|&size| size != 1).collect()
 }

@@ -2,13 +2,15 @@
 
 mod bind;
 mod names;
+mod place;
 mod qwen;
 mod validate;
 
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::source::{Source, SourceKind, TensorInfo};
-use crate::spec::{ModelSpec, Role};
+use crate::spec::{ModelSpec, Need};
+use place::Places;
 
 /// The two spellings a model's header comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ struct Family {
     hub: &'static [&'static str],
     /// Builds the description, tensors not yet bound.
     describe: fn(&Header, architecture: &str) -> Result<ModelSpec>,
-    /// A tensor's name in the file.
-    name: fn(Dialect, Role, Option<usize>) -> String,
+    /// Where a needed tensor may lie in the file.
+    places: fn(Dialect, &ModelSpec, &Need) -> Places,
 }
 
 const FAMILIES: &[Family] = &[qwen::FAMILY];
@@ -74,7 +76,7 @@ pub fn describe_header(header: &Header) -> Result<ModelSpec> {
         })?;
     let mut spec = (family.describe)(header, &architecture)?;
     validate::validate(&spec)?;
-    bind::bind(&mut spec, header, family.name)?;
+    bind::bind(&mut spec, header, family.places)?;
     Ok(spec)
 }
 

@@ -1,23 +1,29 @@
 //! Qwen2, Qwen2.5 and Qwen3, dense: grouped-query attention with rotated halves, SwiGLU, RMS norms before each block.
 //! Qwen2 has biases on query, key and value; Qwen3 has none and norms each query and key head before rotation.
 
-use super::{Dialect, Family, Header, names};
+use super::place::{self, Places};
+use super::{Dialect, Family, Header};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::spec::{
-    Activation, Attention, Dense, FeedForward, Head, LayerNorms, LayerSpec, Mixer, ModelSpec, Norm, Pairing,
-    Rope, RopeScaling, Yarn,
+    Activation, Attention, Dense, FeedForward, Head, LayerNorms, LayerSpec, Mixer, ModelSpec, Need, Norm,
+    Pairing, Rope, RopeScaling, Yarn,
 };
 
-pub(super) const FAMILY: Family = Family {
-    gguf: &["qwen2", "qwen3"],
-    hub: &["Qwen2ForCausalLM", "Qwen3ForCausalLM"],
-    describe,
-    name: |dialect, role, layer| match dialect {
-        Dialect::Gguf => names::gguf(role, layer),
-        Dialect::Hub => names::hub(role, layer),
-    },
-};
+pub(super) const FAMILY: Family =
+    Family { gguf: &["qwen2", "qwen3"], hub: &["Qwen2ForCausalLM", "Qwen3ForCausalLM"], describe, places };
+
+fn places(dialect: Dialect, spec: &ModelSpec, need: &Need) -> Places {
+    let mut places = place::usual(dialect, need);
+    let mixer = need.layer.map(|layer| &spec.layers[layer].mixer);
+    if let (Dialect::Gguf, Some(Mixer::Attention(attention))) = (dialect, mixer) {
+        let keys = attention.kv_heads * attention.key_dim;
+        let values = attention.kv_heads * attention.value_dim;
+        let rows = [attention.heads * attention.key_dim, keys, values];
+        places.extend(place::fused_qkv(need, spec.hidden, rows));
+    }
+    places
+}
 
 /// What the two spellings are reduced to.
 struct Dimensions {

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn weights_with_scales_of_their_own_are_refused_and_other_tensors_are_listed() {
         let with = |name| described_with("hidden_act", json!("silu"), Some(name));
-        let scale = "model.layers.0.self_attn.q_proj.weight_scale_inv";
+        let scale = "model.layers.0.self_attn.q_proj.weight_scale";
         let message = with(scale).unwrap_err().to_string();
         assert!(message.contains(scale), "{message}");
         assert_eq!(with("score.weight").unwrap().unused, ["score.weight"]);

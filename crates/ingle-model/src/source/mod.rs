@@ -3,6 +3,7 @@
 mod gguf;
 mod hugging_face;
 mod mmap;
+mod rows;
 mod safetensors;
 pub(crate) mod sniff;
 

@@ -1,6 +1,6 @@
 //! What a step costs: bytes read and operations done, counted from the same description the executors run.
 
-use super::{FeedForward, Mixer, ModelSpec, Role};
+use super::{FeedForward, Mixer, ModelSpec, Role, TensorSpec};
 
 /// The smallest thing that can be placed on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -252,7 +252,7 @@ impl ModelSpec {
 
     /// Stored bytes of all tensors the network uses.
     pub fn weight_bytes(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.stored.bytes as u64).sum()
+        self.tensors.iter().map(TensorSpec::bytes).sum()
     }
 
     /// `(elements, bytes, role)` of a part's tensors. A tied head reads the embedding.
@@ -270,8 +270,8 @@ impl ModelSpec {
         let bound = self.tensors.iter().filter(|tensor| belongs(tensor.role, tensor.layer));
         bound
             .map(|tensor| {
-                let elements: f64 = tensor.stored.shape.iter().map(|&size| size as f64).product();
-                (elements, tensor.stored.bytes as f64, tensor.role)
+                let elements: f64 = tensor.shape.iter().map(|&size| size as f64).product();
+                (elements, tensor.bytes() as f64, tensor.role)
             })
             .collect()
     }

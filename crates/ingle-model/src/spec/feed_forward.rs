@@ -83,13 +83,24 @@ pub enum Scoring {
     SqrtSoftplus,
 }
 
-/// Consecutive groups of experts; a group's score is the sum of its two best.
+/// Consecutive groups of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertGroups {
     /// Number of groups.
     pub count: usize,
     /// Groups that stay in the choice.
     pub used: usize,
+    /// What ranks a group.
+    pub score: GroupScore,
+}
+
+/// What ranks a group of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupScore {
+    /// Sum of its two best selection scores (DeepSeek-V3).
+    TwoBest,
+    /// Its best selection score (DeepSeek-V2).
+    Best,
 }
 
 /// An expert every token uses.

@@ -66,8 +66,19 @@ pub struct LatentAttention {
     pub rope: usize,
     /// Norm of the two low-rank rows; its epsilon is not the layers'.
     pub rank_norm: Norm,
+    /// How the file holds the projection from latent to keys.
+    pub key_up: KeyUpLayout,
     /// Sparse attention's position selector (DeepSeek-V3.2).
     pub indexer: Option<SparseIndexer>,
+}
+
+/// Which of the two uses of the latent-to-key projection its stored rows suit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyUpLayout {
+    /// `[heads, nope_dim, kv_rank]`: a row expands the latent to one value of a key (checkpoints).
+    Expanding,
+    /// `[heads, kv_rank, nope_dim]`: a row takes a query to one value in latent space (GGUF `attn_k_b`).
+    Absorbing,
 }
 
 /// The lightning indexer: scores every cached position cheaply and keeps the best `top_k`.
@@ -102,8 +113,19 @@ pub struct GatedDeltaNet {
     pub convolution: usize,
     /// Which key head a value head belongs to.
     pub value_order: ValueHeadOrder,
+    /// How the file holds the decay rate.
+    pub decay: DecayForm,
     /// Norm of each value head's output, before the gate.
     pub output_norm: Norm,
+}
+
+/// The stored form of a value head's decay: `decay = exp(-rate * softplus(alpha + time bias))`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecayForm {
+    /// `ln(rate)` (checkpoints, `A_log`).
+    LogRate,
+    /// `-rate` (GGUF, `ssm_a`).
+    NegativeRate,
 }
 
 /// Which key head serves value head `v`, with `r = value_heads / key_heads`.

@@ -11,11 +11,13 @@ mod tensors;
 
 pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
 pub use feed_forward::{
-    Activation, Dense, ExpertGroups, FeedForward, Gating, MixtureOfExperts, Scoring, SharedExpert,
+    Activation, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Scoring, SharedExpert,
 };
-pub use mixer::{Attention, GatedDeltaNet, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder};
+pub use mixer::{
+    Attention, DecayForm, GatedDeltaNet, KeyUpLayout, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder,
+};
 pub use rope::{AxisLayout, AxisSections, Pairing, Rope, RopeScaling, Yarn};
-pub use tensors::{Need, Role, TensorSpec};
+pub use tensors::{Encoding, Need, Piece, Role, TensorSpec};
 
 /// A complete description of one network.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,9 @@
 //! The tensors a network needs, derived from its description, and where a file keeps them.
 
-use super::{Attention, FeedForward, GatedDeltaNet, LatentAttention, LayerSpec, Mixer, ModelSpec, NormKind};
+use super::{
+    Attention, FeedForward, GatedDeltaNet, KeyUpLayout, LatentAttention, LayerSpec, Mixer, ModelSpec,
+    NormKind,
+};
 use crate::source::TensorInfo;
 
 /// What a tensor is for.
@@ -76,7 +79,12 @@ impl Role {
     /// True for tensors of which a token uses only the chosen experts' share.
     pub fn is_routed_expert(self) -> bool {
         use Role::*;
-        matches!(self, ExpertGate | ExpertUp | ExpertDown | ExpertGateBias | ExpertUpBias | ExpertDownBias)
+        matches!(self, ExpertGate | ExpertUp | ExpertDown) || self.is_expert_bias()
+    }
+
+    /// True for the biases of routed experts, `[experts, values]`.
+    pub fn is_expert_bias(self) -> bool {
+        matches!(self, Role::ExpertGateBias | Role::ExpertUpBias | Role::ExpertDownBias)
     }
 }
 
@@ -97,17 +105,106 @@ impl Need {
     pub fn elements(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
+
+    /// Columns of a row: the last dimension of a matrix, 1 for norms and biases, whose rows are single numbers.
+    pub fn columns(&self) -> usize {
+        columns(self.role, &self.shape)
+    }
+
+    /// Rows, outer dimensions flattened.
+    pub fn rows(&self) -> usize {
+        let elements = self.shape.iter().fold(1usize, |product, &size| product.saturating_mul(size));
+        elements / self.columns().max(1)
+    }
 }
 
-/// A needed tensor found in a file.
+/// A needed tensor found in a file: its rows, gathered from one or more stored tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
     /// What it is for.
     pub role: Role,
     /// Which layer.
     pub layer: Option<usize>,
-    /// Name, shape, format and place. A row range of a fused tensor keeps the fused tensor's name.
+    /// As in [`Need::shape`].
+    pub shape: Vec<usize>,
+    /// Where its rows lie, first to last.
+    pub pieces: Vec<Piece>,
+}
+
+/// Consecutive rows of a needed tensor: every `stride`-th row of a stored one, from `first` on. A stored tensor's outer
+/// dimensions are flattened to rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// The tensor that holds them, whole.
     pub stored: TensorInfo,
+    /// How its bytes become numbers.
+    pub encoding: Encoding,
+    /// The first row taken.
+    pub first: usize,
+    /// Rows taken.
+    pub rows: usize,
+    /// Distance from one to the next.
+    pub stride: usize,
+    /// Rows of the stored tensor in all.
+    pub stored_rows: usize,
+}
+
+/// How the bytes of a stored tensor become numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Encoding {
+    /// As its format says.
+    Plain,
+    /// Every block of `[rows, columns]` weights is multiplied by one number of `scales`; blocks at the edges may be
+    /// partial (fp8 checkpoints, `weight_scale_inv`).
+    BlockScaled {
+        /// One number per block.
+        scales: TensorInfo,
+        /// Rows and columns of a block.
+        block: [usize; 2],
+    },
+    /// MXFP4 in two tensors (gpt-oss checkpoints, `_blocks` and `_scales`): the stored one holds 16 bytes per block of
+    /// 32 weights, low nibbles the even ones.
+    SplitMxfp4 {
+        /// One exponent byte per block.
+        scales: TensorInfo,
+    },
+}
+
+impl TensorSpec {
+    /// Rows, outer dimensions flattened. A vector counts as rows of one column.
+    pub fn rows(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.rows).sum()
+    }
+
+    /// Columns of a row: see [`Need::columns`].
+    pub fn columns(&self) -> usize {
+        columns(self.role, &self.shape)
+    }
+
+    /// Bytes in the file, scales included.
+    pub fn bytes(&self) -> u64 {
+        self.pieces.iter().map(Piece::bytes).sum()
+    }
+}
+
+impl Piece {
+    /// Bytes in the file, its share of the scales included.
+    pub fn bytes(&self) -> u64 {
+        let scales = match &self.encoding {
+            Encoding::Plain => 0,
+            Encoding::BlockScaled { scales, .. } | Encoding::SplitMxfp4 { scales } => scales.bytes,
+        };
+        let whole = (self.stored.bytes + scales) as u128;
+        (whole * self.rows as u128 / self.stored_rows.max(1) as u128) as u64
+    }
+}
+
+fn columns(role: Role, shape: &[usize]) -> usize {
+    match shape {
+        [] | [_] => 1,
+        [.., _] if role.is_expert_bias() => 1,
+        [.., last] => *last,
+    }
 }
 
 impl ModelSpec {
@@ -195,7 +292,11 @@ fn latent_needs(latent: &LatentAttention, hidden: usize, shapes: &mut Shapes) {
     }
     shapes.push((Role::LatentDown, vec![latent.kv_rank + latent.rope_dim, hidden]));
     shapes.push((Role::LatentNorm, vec![latent.kv_rank]));
-    shapes.push((Role::LatentKeyUp, vec![latent.heads, latent.nope_dim, latent.kv_rank]));
+    let key_up = match latent.key_up {
+        KeyUpLayout::Expanding => [latent.heads, latent.nope_dim, latent.kv_rank],
+        KeyUpLayout::Absorbing => [latent.heads, latent.kv_rank, latent.nope_dim],
+    };
+    shapes.push((Role::LatentKeyUp, key_up.to_vec()));
     shapes.push((Role::LatentValueUp, vec![latent.heads, latent.value_dim, latent.kv_rank]));
     shapes.push((Role::Output, vec![hidden, latent.heads * latent.value_dim]));
     if let Some(indexer) = &latent.indexer {
