@@ -3,6 +3,8 @@
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 pub(crate) mod cache;
+#[allow(dead_code)] // until the executors compute sparse attention
+pub(crate) mod select;
 
 use crate::Cpu;
 use crate::kernels::{PAGE, PageWeights, QUERIES};
