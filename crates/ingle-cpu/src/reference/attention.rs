@@ -1,42 +1,25 @@
 //! Grouped-query attention in plain arithmetic, with its cache.
 
-use super::{Reference, ops, unsupported};
+use super::{Reference, ops};
 use crate::sequences::Placed;
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::{Attention, Mixer, Role};
+use ingle_model::spec::{Attention, Role};
 
 /// Keys and values of one layer, position by position: `[positions, kv_heads * dim]`.
 #[derive(Default)]
-pub(super) struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-impl LayerCache {
-    pub(super) fn truncate(&mut self, positions: usize, mixer: &Mixer) {
-        if let Mixer::Attention(attention) = mixer {
-            self.keys.truncate(positions * attention.kv_heads * attention.key_dim);
-            self.values.truncate(positions * attention.kv_heads * attention.value_dim);
-        }
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        ((self.keys.capacity() + self.values.capacity()) * size_of::<f32>()) as u64
-    }
+pub(super) struct KeyValues {
+    pub(super) keys: Vec<f32>,
+    pub(super) values: Vec<f32>,
 }
 
 impl Reference {
-    /// The mixer of a layer: normed rows in, its contribution to the residual stream out.
-    pub(super) fn attend(
+    pub(super) fn attention(
         &mut self,
         x: &[f32],
+        attention: &Attention,
         layer: usize,
         placed: &[Placed],
     ) -> Result<Vec<f32>, ExecutorError> {
-        let mixer = self.spec.layers[layer].mixer.clone();
-        let Mixer::Attention(attention) = &mixer else {
-            return Err(unsupported("another mixer than attention"));
-        };
         let at = Some(layer);
         let bias = |role| attention.qkv_bias.then_some(role);
         let mut queries = self.project(x, Role::Query, bias(Role::QueryBias), at)?;
@@ -66,8 +49,9 @@ impl Reference {
                     heads.for_each(|head| self.rotations[rope].turn(head, position));
                 }
             }
-            let cache = &mut self.sequences.get_mut(slice.sequence)?.kv[layer];
-            cache.truncate(slice.first, &mixer); // a failed step may have left rows behind
+            let cache = self.sequences.get_mut(slice.sequence)?.kv[layer].key_values();
+            cache.keys.truncate(slice.first * key_row); // a failed step may have left rows behind
+            cache.values.truncate(slice.first * value_row);
             cache.keys.extend_from_slice(&keys[rows.start * key_row..rows.end * key_row]);
             cache.values.extend_from_slice(&values[rows.start * value_row..rows.end * value_row]);
             for row in rows.clone() {
@@ -89,7 +73,7 @@ impl Reference {
 /// One query head at one position against everything it sees.
 fn attend_head(
     attention: &Attention,
-    cache: &LayerCache,
+    cache: &KeyValues,
     query: &[f32],
     head: usize,
     position: usize,

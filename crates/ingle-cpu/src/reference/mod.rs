@@ -4,14 +4,19 @@
 //! judged against it. Weights are dequantised row by row from the mapped file, so it needs little memory of its own.
 
 mod attention;
+mod cache;
+mod delta_net;
+mod experts;
+mod latent;
 mod ops;
 
-use crate::sequences::Sequences;
-use attention::LayerCache;
+use crate::sequences::{Placed, Sequences};
+use cache::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
-use ingle_model::spec::{FeedForward, Mixer, ModelSpec, Norm, Role, TensorSpec};
+use ingle_model::spec::{Activation, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
 use ingle_model::{Error, Source};
 pub(crate) use ops::activate;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Runs a network in plain 32-bit arithmetic.
@@ -25,14 +30,6 @@ pub struct Reference {
 impl Reference {
     /// Takes a network whose tensors are bound to `source`.
     pub fn load(spec: ModelSpec, source: Arc<Source>) -> Result<Reference, ExecutorError> {
-        for layer in &spec.layers {
-            match (&layer.mixer, &layer.feed_forward) {
-                (Mixer::Attention(_), FeedForward::Dense(_)) => {}
-                (Mixer::Latent(_), _) => return Err(unsupported("latent attention")),
-                (Mixer::DeltaNet(_), _) => return Err(unsupported("a gated delta net")),
-                (_, FeedForward::Experts(_)) => return Err(unsupported("a mixture of experts")),
-            }
-        }
         let rotations = spec.ropes.iter().map(ops::Rotation::new).collect();
         Ok(Reference { spec, source, rotations, sequences: Sequences::default() })
     }
@@ -56,15 +53,28 @@ impl Reference {
         bias: Option<Role>,
         layer: Option<usize>,
     ) -> Result<Vec<f32>, ExecutorError> {
+        let rows = self.tensor(role, layer)?.rows();
+        self.project_rows(x, role, bias, layer, 0..rows)
+    }
+
+    /// The same with some of the matrix's (and the bias's) rows: one expert of a stack.
+    fn project_rows(
+        &self,
+        x: &[f32],
+        role: Role,
+        bias: Option<Role>,
+        layer: Option<usize>,
+        range: Range<usize>,
+    ) -> Result<Vec<f32>, ExecutorError> {
         let tensor = self.tensor(role, layer)?;
-        let (outputs, columns) = (tensor.rows(), tensor.columns());
+        let (outputs, columns) = (range.len(), tensor.columns());
         let bias = bias.map(|bias| self.values(bias, layer)).transpose()?;
         let rows = x.len() / columns;
         let mut y = vec![0.0; rows * outputs];
         let mut weights = vec![0.0; columns];
-        for output in 0..outputs {
-            self.source.row(tensor, output, &mut weights)?;
-            let offset = bias.as_ref().map_or(0.0, |bias| bias[output]);
+        for (output, matrix_row) in range.enumerate() {
+            self.source.row(tensor, matrix_row, &mut weights)?;
+            let offset = bias.as_ref().map_or(0.0, |bias| bias[matrix_row]);
             for row in 0..rows {
                 y[row * outputs + output] = ops::dot(&weights, &x[row * columns..][..columns]) + offset;
             }
@@ -84,8 +94,15 @@ impl Reference {
         if let Some(norm) = norm {
             let mut weight = self.values(role, layer)?;
             weight.iter_mut().for_each(|weight| *weight += norm.weight_offset);
-            for row in y.chunks_exact_mut(weight.len()) {
-                ops::rms_norm(row, &weight, norm.epsilon);
+            match norm.kind {
+                NormKind::Rms => {
+                    y.chunks_exact_mut(weight.len()).for_each(|row| ops::rms_norm(row, &weight, norm.epsilon))
+                }
+                NormKind::Layer => {
+                    let bias = self.values(bias_of(role), layer)?;
+                    y.chunks_exact_mut(weight.len())
+                        .for_each(|row| ops::layer_norm(row, &weight, &bias, norm.epsilon));
+                }
             }
         }
         Ok(y)
@@ -102,16 +119,37 @@ impl Reference {
         Ok(x)
     }
 
-    fn feed_forward(&self, x: &[f32], layer: usize) -> Result<Vec<f32>, ExecutorError> {
-        let FeedForward::Dense(dense) = self.spec.layers[layer].feed_forward.clone() else {
-            return Err(unsupported("a mixture of experts"));
-        };
-        let mut gate = self.project(x, Role::Gate, None, Some(layer))?;
-        let up = self.project(x, Role::Up, None, Some(layer))?;
-        for (gate, up) in gate.iter_mut().zip(&up) {
-            *gate = ops::activate(dense.activation, *gate, *up);
+    fn mix(&mut self, x: &[f32], layer: usize, placed: &[Placed]) -> Result<Vec<f32>, ExecutorError> {
+        match self.spec.layers[layer].mixer.clone() {
+            Mixer::Attention(attention) => self.attention(x, &attention, layer, placed),
+            Mixer::Latent(latent) => self.latent(x, &latent, layer, placed),
+            Mixer::DeltaNet(delta) => self.delta_net(x, &delta, layer, placed),
         }
-        self.project(&gate, Role::Down, None, Some(layer))
+    }
+
+    fn feed_forward(&self, x: &[f32], layer: usize) -> Result<Vec<f32>, ExecutorError> {
+        match &self.spec.layers[layer].feed_forward {
+            FeedForward::Dense(dense) => {
+                self.gated(x, [Role::Gate, Role::Up, Role::Down], dense.activation, layer)
+            }
+            FeedForward::Experts(moe) => self.experts(x, moe, layer),
+        }
+    }
+
+    /// `down(activation(gate x, up x))`.
+    fn gated(
+        &self,
+        x: &[f32],
+        [gate, up, down]: [Role; 3],
+        activation: Activation,
+        layer: usize,
+    ) -> Result<Vec<f32>, ExecutorError> {
+        let mut gate = self.project(x, gate, None, Some(layer))?;
+        let up = self.project(x, up, None, Some(layer))?;
+        for (gate, up) in gate.iter_mut().zip(&up) {
+            *gate = ops::activate(activation, *gate, *up);
+        }
+        self.project(&gate, down, None, Some(layer))
     }
 
     fn head(&self, x: &[f32]) -> Result<Vec<f32>, ExecutorError> {
@@ -125,8 +163,12 @@ impl Reference {
     }
 }
 
-fn unsupported(block: &str) -> ExecutorError {
-    ExecutorError::Unsupported { executor: "reference", what: format!("it has {block}") }
+/// The bias beside a layer norm's weight.
+fn bias_of(norm: Role) -> Role {
+    match norm {
+        Role::IndexKeyNorm => Role::IndexKeyNormBias,
+        other => other,
+    }
 }
 
 impl Executor for Reference {
@@ -135,7 +177,7 @@ impl Executor for Reference {
     }
 
     fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError> {
-        let kv = self.spec.layers.iter().map(|_| LayerCache::default()).collect();
+        let kv = self.spec.layers.iter().map(|layer| LayerCache::new(&layer.mixer)).collect();
         Ok(self.sequences.open(context, kv))
     }
 
@@ -150,6 +192,7 @@ impl Executor for Reference {
     fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<usize, ExecutorError> {
         let sequence = self.sequences.get_mut(sequence)?;
         if length < sequence.length {
+            let length = sequence.kv.iter().fold(length, |length, cache| cache.earlier(length));
             sequence.length = length;
             for (cache, layer) in sequence.kv.iter_mut().zip(&self.spec.layers) {
                 cache.truncate(length, &layer.mixer);
@@ -168,7 +211,7 @@ impl Executor for Reference {
         for layer in 0..self.spec.layers.len() {
             let norms = self.spec.layers[layer].norms;
             let normed = self.normed(&x, norms.before_mixer, Role::MixerNorm, Some(layer))?;
-            let mixed = self.attend(&normed, layer, &placed)?;
+            let mixed = self.mix(&normed, layer, &placed)?;
             let mixed = self.normed(&mixed, norms.after_mixer, Role::MixerPostNorm, Some(layer))?;
             ops::add(&mut x, &mixed);
             let normed = self.normed(&x, norms.before_feed_forward, Role::FeedForwardNorm, Some(layer))?;

@@ -31,6 +31,17 @@ pub(super) fn rms_norm(x: &mut [f32], weight: &[f32], epsilon: f32) {
     }
 }
 
+/// `(x - mean) * w / sqrt(variance + epsilon) + b`.
+pub(super) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+    let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / count;
+    let scale = 1.0 / (variance + f64::from(epsilon)).sqrt();
+    for ((x, weight), bias) in x.iter_mut().zip(weight).zip(bias) {
+        *x = ((f64::from(*x) - mean) * scale) as f32 * weight + bias;
+    }
+}
+
 /// Gate and up combined.
 pub(crate) fn activate(activation: Activation, gate: f32, up: f32) -> f32 {
     match activation {
