@@ -10,7 +10,7 @@
 //!     w = w / (sum of w + 1e-20)         where weights are normalised
 //!     w = w * scale
 
-use ingle_model::spec::{ExpertGroups, Gating, Scoring};
+use ingle_model::spec::{ExpertGroups, Gating, GroupScore, Scoring};
 use std::cmp::Ordering;
 
 /// Keeps the sum of weights that all vanished from being a divisor of zero.
@@ -91,7 +91,7 @@ fn keep_best_groups(groups: ExpertGroups, choice: &mut Vec<(usize, f32)>) {
         return;
     }
     for first in (0..experts).step_by(size) {
-        let score = group_score(&choice[first..experts.min(first + size)]);
+        let score = group_score(groups.score, &choice[first..experts.min(first + size)]);
         choice.push((first, score));
     }
     let best = &mut choice[experts..];
@@ -109,8 +109,8 @@ fn keep_best_groups(groups: ExpertGroups, choice: &mut Vec<(usize, f32)>) {
     choice.truncate(end);
 }
 
-/// The sum of the two largest of a group.
-fn group_score(group: &[(usize, f32)]) -> f32 {
+/// What ranks a group: the sum of its two largest, or its largest.
+fn group_score(score: GroupScore, group: &[(usize, f32)]) -> f32 {
     let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
     for &(_, value) in group {
         if value > first {
@@ -119,7 +119,10 @@ fn group_score(group: &[(usize, f32)]) -> f32 {
             second = value;
         }
     }
-    if group.len() < 2 { first } else { first + second }
+    match score {
+        GroupScore::TwoBest if group.len() > 1 => first + second,
+        GroupScore::TwoBest | GroupScore::Best => first,
+    }
 }
 
 /// Softmax over the weights.
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn groups_are_judged_by_their_two_best_biased_scores() {
         let mut rule = gating(Scoring::SoftmaxOfSelected);
-        rule.groups = Some(ExpertGroups { count: 4, used: 2 });
+        rule.groups = Some(ExpertGroups { count: 4, used: 2, score: GroupScore::TwoBest });
         // sums of two best: 3.1, 4, 5, 2; the largest of all, expert 0, is in a group that is out
         let logits = [3.0, 0.1, 0.0, 2.0, 2.0, 1.9, 2.5, 2.5, 2.4, 1.0, 1.0, 0.9];
         let experts = |rule: &Gating, used, bias: Option<&[f32]>| -> Vec<usize> {
@@ -229,14 +232,17 @@ mod tests {
         assert_eq!(experts(&rule, 4, Some(&bias)), [9, 6, 7, 8]);
         // no more than the groups hold
         assert_eq!(experts(&rule, 9, None).len(), 6);
-        rule.groups = Some(ExpertGroups { count: 4, used: 4 });
+        rule.groups = Some(ExpertGroups { count: 4, used: 4, score: GroupScore::TwoBest });
         assert_eq!(experts(&rule, 1, None), [0]);
+        // by the single best, the first group is in
+        rule.groups = Some(ExpertGroups { count: 4, used: 2, score: GroupScore::Best });
+        assert_eq!(experts(&rule, 3, None), [0, 6, 7]);
     }
 
     #[test]
     fn groups_of_one_and_equal_groups() {
         let mut rule = gating(Scoring::Sigmoid);
-        rule.groups = Some(ExpertGroups { count: 4, used: 2 });
+        rule.groups = Some(ExpertGroups { count: 4, used: 2, score: GroupScore::TwoBest });
         let got = routed(&rule, 2, &LOGITS, None);
         assert_eq!([got[0].0, got[1].0], [2, 3]);
         let got = routed(&rule, 4, &[1.0; 8], None);
