@@ -61,12 +61,21 @@ struct Int8 {
     pairs: Vec<i32>,
 }
 
+/// Scales, sums and pairs that so many numbers in blocks have (see [`Int8Rows`]).
+fn per_block(numbers: usize, block: usize) -> [usize; 3] {
+    match block {
+        256 => [numbers / 256, numbers / 16, numbers / 64],
+        _ => [numbers / block, numbers / block, 0],
+    }
+}
+
 impl Int8 {
     fn resize(&mut self, numbers: usize, block: usize) {
+        let [scales, sums, pairs] = per_block(numbers, block);
         self.values.resize(numbers, 0);
-        self.scales.resize(numbers / block, 0.0);
-        self.sums.resize(numbers / if block == 256 { 16 } else { 32 }, 0);
-        self.pairs.resize(if block == 256 { numbers / 64 } else { 0 }, 0);
+        self.scales.resize(scales, 0.0);
+        self.sums.resize(sums, 0);
+        self.pairs.resize(pairs, 0);
     }
 }
 
@@ -163,6 +172,47 @@ impl Activations {
         });
     }
 
+    /// Takes copies of `rows` of `from`, in this order, in the forms that `needs` names: what was rounded once is not
+    /// rounded again for every expert that it goes to.
+    ///
+    /// # Panics
+    /// If `from` lacks a row or a form.
+    pub fn gather(&mut self, cpu: &Cpu, from: &Activations, rows: &[usize], needs: Needs) {
+        let columns = from.columns;
+        assert!(needs | from.has == from.has, "the activations lack {needs:?}");
+        assert!(rows.iter().all(|&row| row < from.rows), "the activations have {} rows", from.rows);
+        (self.rows, self.columns, self.has) = (rows.len(), columns, needs);
+        let numbers = rows.len() * columns;
+        if needs.floats {
+            self.floats.resize(numbers, 0.0);
+        }
+        if needs.blocks_of_256 {
+            self.int8_256.resize(numbers, 256);
+        }
+        if needs.blocks_of_32 {
+            self.int8_32.resize(numbers, 32);
+        }
+        let floats = Shares::new(&mut self.floats);
+        let (q256, q32) = (Parts::new(&mut self.int8_256), Parts::new(&mut self.int8_32));
+        let chunk = (WORTH_SHARING / columns.max(1)).max(1);
+        cpu.pool.for_chunks(rows.len(), 4 * chunk, &|_, range| {
+            for (row, &source) in range.clone().zip(&rows[range]) {
+                // SAFETY: in all of these, rows are taken once.
+                unsafe {
+                    if needs.floats {
+                        copy_row(&floats, &from.floats, columns, row, source);
+                    }
+                    if needs.blocks_of_256 {
+                        q256.copy_row(&from.int8_256, columns, 256, row, source);
+                    }
+                    if needs.blocks_of_32 {
+                        q32.copy_row(&from.int8_32, columns, 32, row, source);
+                    }
+                }
+            }
+        });
+    }
+
     /// The rows as floats.
     pub(super) fn floats(&self) -> FloatRows<'_> {
         assert!(self.has.floats, "the activations were prepared without floats");
@@ -203,4 +253,29 @@ impl<'a> Parts<'a> {
             pairs: Shares::new(&mut int8.pairs),
         }
     }
+
+    /// Copies row `source` of `from` to row `row`.
+    ///
+    /// # Safety
+    /// Nothing else uses that row.
+    unsafe fn copy_row(&self, from: &Int8, columns: usize, block: usize, row: usize, source: usize) {
+        let [scales, sums, pairs] = per_block(columns, block);
+        // SAFETY: the caller's promise.
+        unsafe {
+            copy_row(&self.values, &from.values, columns, row, source);
+            copy_row(&self.scales, &from.scales, scales, row, source);
+            copy_row(&self.sums, &from.sums, sums, row, source);
+            copy_row(&self.pairs, &from.pairs, pairs, row, source);
+        }
+    }
+}
+
+/// Copies row `source` of `from` to row `row` of `to`, both `width` wide.
+///
+/// # Safety
+/// Nothing else uses that row of `to`.
+unsafe fn copy_row<T: Copy>(to: &Shares<'_, T>, from: &[T], width: usize, row: usize, source: usize) {
+    // SAFETY: the caller's promise.
+    let to = unsafe { to.range(row * width..(row + 1) * width) };
+    to.copy_from_slice(&from[source * width..(source + 1) * width]);
 }

@@ -3,11 +3,15 @@
 mod activations;
 mod multiply;
 mod pack;
+mod stack;
+#[cfg(test)]
+mod stack_tests;
 #[cfg(test)]
 mod tests;
 
 pub use activations::{Activations, Needs};
-pub use multiply::{Product, multiply};
+pub use multiply::{Bucket, Product, StackProduct, multiply, multiply_stacks};
+pub use stack::Stack;
 
 use ingle_model::Format;
 
@@ -50,19 +54,64 @@ pub enum PackError {
     Memory(#[from] OutOfMemory),
 }
 
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    format: Format,
+    rows: usize,
+    columns: usize,
+    /// Bytes of a row in the file.
+    row_bytes: usize,
+    /// Bytes of 16 rows.
+    group_bytes: usize,
+    /// Bytes of the whole matrix; what cannot be counted is too much for any buffer.
+    bytes: usize,
+    generic: bool,
+}
+
+impl Layout {
+    /// The layout of `rows` rows of `columns` numbers.
+    fn of(format: Format, rows: usize, columns: usize) -> Result<Layout, PackError> {
+        let row_bytes = format.row_bytes(columns).filter(|&bytes| bytes > 0);
+        let row_bytes = row_bytes.ok_or(PackError::Columns { format, columns })?;
+        let packed = layout::group_bytes(format, columns);
+        Ok(Layout {
+            format,
+            rows,
+            columns,
+            row_bytes,
+            group_bytes: packed.unwrap_or(row_bytes.saturating_mul(GROUP)),
+            bytes: match packed {
+                Some(group_bytes) => group_bytes.saturating_mul(rows.div_ceil(GROUP)),
+                None => row_bytes.saturating_mul(rows),
+            },
+            generic: packed.is_none(),
+        })
+    }
+
+    /// Groups of 16 rows, the last of which may have fewer.
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(GROUP)
+    }
+
+    /// Whether `raw` is such a matrix, as in the file.
+    fn check(&self, raw: &[u8]) -> Result<(), PackError> {
+        let &Layout { format, rows, columns, .. } = self;
+        if self.row_bytes.checked_mul(rows) == Some(raw.len()) {
+            return Ok(());
+        }
+        Err(PackError::Bytes { format, rows, columns, bytes: raw.len() })
+    }
+}
+
 /// A matrix of `rows` outputs by `columns` inputs in the memory layout of the kernels.
 ///
 /// It keeps the file's bits per weight: common formats lie interleaved in groups of 16 rows (see
 /// [`layout`]), others as they are in the file, decoded row by row at every use
-/// ([`is_generic`](Self::is_generic)).
+/// ([`is_generic`](View::is_generic)).
 #[derive(Debug)]
 pub struct Matrix {
-    format: Format,
-    rows: usize,
-    columns: usize,
-    /// Bytes of 16 rows.
-    group_bytes: usize,
-    generic: bool,
+    layout: Layout,
     buffer: Buffer,
 }
 
@@ -79,37 +128,26 @@ impl Matrix {
         raw: &[u8],
         cpu: &Cpu,
     ) -> Result<Matrix, PackError> {
-        let row_bytes = format.row_bytes(columns).filter(|&bytes| bytes > 0);
-        let row_bytes = row_bytes.ok_or(PackError::Columns { format, columns })?;
-        if row_bytes.checked_mul(rows) != Some(raw.len()) {
-            return Err(PackError::Bytes { format, rows, columns, bytes: raw.len() });
-        }
-        let packed = layout::group_bytes(format, columns);
-        let group_bytes = packed.unwrap_or(GROUP * row_bytes);
-        let len = match packed {
-            Some(bytes) => {
-                bytes.checked_mul(rows.div_ceil(GROUP)).ok_or(OutOfMemory { bytes: usize::MAX })?
-            }
-            None => raw.len(),
-        };
-        let mut buffer = Buffer::zeroed(len)?;
-        pack::pack(format, columns, raw, group_bytes, &mut buffer, cpu);
-        Ok(Matrix { format, rows, columns, group_bytes, generic: packed.is_none(), buffer })
+        let layout = Layout::of(format, rows, columns)?;
+        layout.check(raw)?;
+        let mut buffer = Buffer::zeroed(layout.bytes)?;
+        pack::pack(&layout, raw, buffer.bytes_mut(), cpu);
+        Ok(Matrix { layout, buffer })
     }
 
     /// Outputs.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.layout.rows
     }
 
     /// Inputs.
     pub fn columns(&self) -> usize {
-        self.columns
+        self.layout.columns
     }
 
     /// The format its numbers keep.
     pub fn format(&self) -> Format {
-        self.format
+        self.layout.format
     }
 
     /// The bytes it is kept as.
@@ -124,17 +162,46 @@ impl Matrix {
 
     /// Whether its format has no kernel of its own: rows are decoded at every use, several times slower.
     pub fn is_generic(&self) -> bool {
-        self.generic
+        self.layout.generic
     }
 
     /// What its products need of the activations.
     pub fn needs(&self) -> Needs {
-        Needs::of(self.format)
+        Needs::of(self.layout.format)
+    }
+
+    /// The matrix, borrowed.
+    pub fn view(&self) -> View<'_> {
+        View { layout: self.layout, bytes: self.buffer.bytes() }
+    }
+}
+
+/// A resident matrix, or one of a [`Stack`], borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    layout: Layout,
+    bytes: &'a [u8],
+}
+
+impl<'a> View<'a> {
+    /// The format its numbers keep.
+    pub fn format(&self) -> Format {
+        self.layout.format
+    }
+
+    /// Resident bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether its format has no kernel of its own: rows are decoded at every use, several times slower.
+    pub fn is_generic(&self) -> bool {
+        self.layout.generic
     }
 
     /// Bytes of the 16 rows (the last time fewer, of generic matrices) of a group.
-    fn group(&self, group: usize) -> &[u8] {
-        let (start, all) = (group * self.group_bytes, self.buffer.bytes());
-        &all[start..all.len().min(start + self.group_bytes)]
+    fn group(&self, group: usize) -> &'a [u8] {
+        let (start, all) = (group * self.layout.group_bytes, self.bytes);
+        &all[start..all.len().min(start + self.layout.group_bytes)]
     }
 }

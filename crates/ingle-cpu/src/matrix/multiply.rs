@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{Activations, Matrix};
+use super::{Activations, Matrix, Stack, View};
 use crate::Cpu;
 use crate::kernels::{BATCH, GROUP, GroupKernel, Tile};
 use crate::pool::Shares;
@@ -27,6 +27,28 @@ impl<'a> Product<'a> {
     }
 }
 
+/// One of the products of a [`multiply_stacks`].
+pub struct StackProduct<'a> {
+    stack: &'a Stack,
+    out: Shares<'a, f32>,
+}
+
+impl<'a> StackProduct<'a> {
+    /// The products of input rows with matrices of `stack`, written to `out`, `[input rows][matrix rows]`.
+    pub fn new(stack: &'a Stack, out: &'a mut [f32]) -> StackProduct<'a> {
+        StackProduct { stack, out: Shares::new(out) }
+    }
+}
+
+/// Input rows that meet one matrix of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Index of the matrix.
+    pub matrix: usize,
+    /// The rows, of which no other bucket of the same [`multiply_stacks`] has any.
+    pub rows: Range<usize>,
+}
+
 /// Fills a tile: of the weights of a group and so many input rows from the given one on.
 type Run<'a> = &'a dyn Fn(&[u8], usize, usize, &mut Tile);
 
@@ -46,14 +68,8 @@ pub fn multiply(cpu: &Cpu, input: &Activations, products: &mut [Product<'_>]) {
     let (mut groups, mut bytes) = (0, 0);
     for product in products.iter() {
         let matrix = product.matrix;
-        assert!(
-            matrix.columns == input.columns(),
-            "{} columns cannot meet {} activations",
-            matrix.columns,
-            input.columns()
-        );
-        assert!(product.out.len() == input.rows() * matrix.rows, "the output has another shape");
-        groups += matrix.rows.div_ceil(GROUP);
+        check(input, matrix.columns(), matrix.rows(), &product.out);
+        groups += matrix.layout.groups();
         bytes += matrix.bytes();
     }
     if groups == 0 || input.rows() == 0 {
@@ -65,70 +81,149 @@ pub fn multiply(cpu: &Cpu, input: &Activations, products: &mut [Product<'_>]) {
     cpu.pool.for_shares(groups, least, &|_, range| {
         let mut first = 0;
         for product in products {
-            let end = first + product.matrix.rows.div_ceil(GROUP);
+            let end = first + product.matrix.layout.groups();
             let (from, to) = (range.start.clamp(first, end), range.end.clamp(first, end));
             if from < to {
-                multiply_groups(cpu, input, product, from - first..to - first);
+                let rows = 0..input.rows();
+                multiply_groups(
+                    cpu,
+                    input,
+                    rows,
+                    product.matrix.view(),
+                    from - first..to - first,
+                    &product.out,
+                );
             }
             first = end;
         }
     });
 }
 
-/// The products of some groups of 16 rows of one matrix with all input rows.
-fn multiply_groups(cpu: &Cpu, input: &Activations, product: &Product<'_>, groups: Range<usize>) {
-    let matrix = product.matrix;
-    let kernels = cpu.kernels;
+/// Computes, for every bucket and product, `out[m][r] = sum over k of input[m][k] * matrix[r][k]` with the bucket's
+/// matrix of the product's stack, for the bucket's rows `m`. Rows in no bucket are left as they are. Otherwise as
+/// [`multiply`].
+///
+/// # Panics
+/// If a shape does not fit, a bucket's matrix or rows do not exist, buckets overlap, or the input was prepared without a
+/// form that a stack [needs](Stack::needs).
+pub fn multiply_stacks(
+    cpu: &Cpu,
+    input: &Activations,
+    buckets: &[Bucket],
+    products: &mut [StackProduct<'_>],
+) {
+    let mut end = 0;
+    for bucket in buckets {
+        let Range { start, end: next } = bucket.rows;
+        assert!(end <= start && start <= next, "{bucket:?} overlaps the one before it or is out of order");
+        end = next;
+    }
+    assert!(end <= input.rows(), "buckets reach to row {end} of {}", input.rows());
+    let (mut work, mut group_bytes) = (0, 0);
+    let all_passes: usize = buckets.iter().map(passes).sum();
+    for product in products.iter() {
+        let stack = product.stack;
+        check(input, stack.columns(), stack.rows(), &product.out);
+        work += stack.layout().groups() * all_passes;
+        group_bytes = stack.layout().group_bytes.max(group_bytes);
+    }
+    if work == 0 {
+        return;
+    }
+    // Work is counted in passes over a group, so that a claim is the same time whichever experts are in demand. A group
+    // belongs to the claim that has its first pass.
+    let least = LEAST_BYTES.div_ceil(group_bytes.max(1));
+    let products = &*products;
+    cpu.pool.for_shares(work, least, &|_, range| {
+        let mut first = 0;
+        for product in products {
+            let groups = product.stack.layout().groups();
+            for bucket in buckets {
+                let passes = passes(bucket);
+                let end = first + groups * passes;
+                let (from, to) = (range.start.clamp(first, end), range.end.clamp(first, end));
+                if from < to {
+                    let own = (from - first).div_ceil(passes)..(to - first).div_ceil(passes);
+                    let view = product.stack.view(bucket.matrix);
+                    multiply_groups(cpu, input, bucket.rows.clone(), view, own, &product.out);
+                }
+                first = end;
+            }
+        }
+    });
+}
+
+/// How many times a kernel runs over each group for a bucket.
+fn passes(bucket: &Bucket) -> usize {
+    bucket.rows.len().div_ceil(BATCH)
+}
+
+fn check(input: &Activations, columns: usize, rows: usize, out: &Shares<'_, f32>) {
+    assert!(columns == input.columns(), "{columns} columns cannot meet {} activations", input.columns());
+    assert!(out.len() == input.rows() * rows, "the output has another shape");
+}
+
+/// The products of some groups of 16 rows of one matrix with some input rows.
+fn multiply_groups(
+    cpu: &Cpu,
+    input: &Activations,
+    input_rows: Range<usize>,
+    matrix: View<'_>,
+    groups: Range<usize>,
+    out: &Shares<'_, f32>,
+) {
+    let (kernels, columns) = (cpu.kernels, matrix.layout.columns);
     let each = |input_row_bytes: usize, run: Run<'_>| {
-        for_tiles(matrix, &product.out, input.rows(), input_row_bytes, groups.clone(), run);
+        for_tiles(matrix, out, input_rows.clone(), input_row_bytes, groups.clone(), run);
     };
-    match kernels.group(matrix.format) {
+    match kernels.group(matrix.layout.format) {
         Some(GroupKernel::Superblock(kernel)) => {
             let rows = input.blocks_of_256();
-            each(matrix.columns, &|weights, first, count, tile| {
+            each(columns, &|weights, first, count, tile| {
                 kernels.run_superblock(kernel, weights, rows.slice(first, count), tile);
             });
         }
         Some(GroupKernel::Block(kernel)) => {
             let rows = input.blocks_of_32();
-            each(matrix.columns, &|weights, first, count, tile| {
+            each(columns, &|weights, first, count, tile| {
                 kernels.run_block(kernel, weights, rows.slice(first, count), tile);
             });
         }
         Some(GroupKernel::Float(kernel)) => {
             let rows = input.floats();
-            each(4 * matrix.columns, &|weights, first, count, tile| {
+            each(4 * columns, &|weights, first, count, tile| {
                 kernels.run_float(kernel, weights, rows.slice(first, count), tile);
             });
         }
-        None => multiply_generic(cpu, input, product, groups),
+        None => multiply_generic(cpu, input, input_rows, matrix, groups, out),
     }
 }
 
 /// Runs a kernel over groups and input rows, so that the input rows stay in cache from group to group and the weights
 /// of a group from one batch of input rows to the next.
 fn for_tiles(
-    matrix: &Matrix,
+    matrix: View<'_>,
     out: &Shares<'_, f32>,
-    rows: usize,
+    input_rows: Range<usize>,
     row_bytes: usize,
     groups: Range<usize>,
     run: Run<'_>,
 ) {
+    let rows = matrix.layout.rows;
     let at_once = (INPUT_BYTES / row_bytes.max(1)).next_multiple_of(BATCH).max(BATCH);
     let mut tile: Tile = [[0.0; GROUP]; BATCH];
-    for first_row in (0..rows).step_by(at_once) {
-        let last_row = rows.min(first_row + at_once);
+    for first_row in input_rows.clone().step_by(at_once) {
+        let last_row = input_rows.end.min(first_row + at_once);
         for group in groups.clone() {
             let weights = matrix.group(group);
-            let columns = group * GROUP..matrix.rows.min((group + 1) * GROUP);
+            let columns = group * GROUP..rows.min((group + 1) * GROUP);
             for first in (first_row..last_row).step_by(BATCH) {
                 let count = BATCH.min(last_row - first);
                 run(weights, first, count, &mut tile);
                 for (m, results) in tile[..count].iter().enumerate() {
-                    let start = (first + m) * matrix.rows;
-                    // SAFETY: no other thread has this group of this matrix, and ranges of other groups do not
-                    // overlap this one.
+                    let start = (first + m) * rows;
+                    // SAFETY: no other thread has this group of this matrix for these input rows, and ranges of other
+                    // groups and rows do not overlap this one.
                     let out = unsafe { out.range(start + columns.start..start + columns.end) };
                     out.copy_from_slice(&results[..columns.len()]);
                 }
@@ -138,21 +233,27 @@ fn for_tiles(
 }
 
 /// Decodes row after row and multiplies it as floats.
-fn multiply_generic(cpu: &Cpu, input: &Activations, product: &Product<'_>, groups: Range<usize>) {
-    let matrix = product.matrix;
-    let rows = input.floats();
-    let row_bytes = matrix.group_bytes / GROUP;
+fn multiply_generic(
+    cpu: &Cpu,
+    input: &Activations,
+    input_rows: Range<usize>,
+    matrix: View<'_>,
+    groups: Range<usize>,
+    out: &Shares<'_, f32>,
+) {
+    let layout = matrix.layout;
+    let input = input.floats();
     ROW.with_borrow_mut(|row| {
-        row.resize(matrix.columns, 0.0);
+        row.resize(layout.columns, 0.0);
         for group in groups {
-            for (r, raw) in matrix.group(group).chunks_exact(row_bytes).enumerate() {
-                ingle_model::format::dequantise(matrix.format, raw, row)
+            for (r, raw) in matrix.group(group).chunks_exact(layout.row_bytes).enumerate() {
+                ingle_model::format::dequantise(layout.format, raw, row)
                     .expect("the matrix was made of whole rows of its format");
-                for (m, x) in rows.values.chunks_exact(rows.columns).enumerate() {
-                    let at = m * matrix.rows + group * GROUP + r;
-                    // SAFETY: no other thread has this row of this matrix.
-                    let out = unsafe { product.out.range(at..at + 1) };
-                    out[0] = cpu.kernels.dot(row, x);
+                for m in input_rows.clone() {
+                    let at = m * layout.rows + group * GROUP + r;
+                    // SAFETY: no other thread has this row of this matrix for this input row.
+                    let out = unsafe { out.range(at..at + 1) };
+                    out[0] = cpu.kernels.dot(row, input.slice(m, 1).values);
                 }
             }
         }

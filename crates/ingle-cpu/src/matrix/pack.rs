@@ -6,8 +6,8 @@
 use half::f16;
 use ingle_model::Format;
 
+use super::Layout;
 use crate::Cpu;
-use crate::buffer::Buffer;
 use crate::kernels::GROUP;
 use crate::kernels::layout::{
     BlockLayout, LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES,
@@ -17,22 +17,12 @@ use crate::pool::Shares;
 /// Bytes of the file a thread packs at once: long enough for the system to read ahead.
 const AT_ONCE: usize = 1 << 20;
 
-/// Packs the rows of `raw` into `buffer`, in parallel.
-pub(super) fn pack(
-    format: Format,
-    columns: usize,
-    raw: &[u8],
-    group_bytes: usize,
-    buffer: &mut Buffer,
-    cpu: &Cpu,
-) {
-    let Some(row_bytes) = format.row_bytes(columns).filter(|&bytes| bytes > 0) else {
-        return;
-    };
-    let groups = (raw.len() / row_bytes).div_ceil(GROUP);
-    let packed = Shares::new(buffer.bytes_mut());
+/// Packs the rows of `raw` into `out`, zeroed and as long as the layout says, in parallel.
+pub(super) fn pack(layout: &Layout, raw: &[u8], out: &mut [u8], cpu: &Cpu) {
+    let Layout { format, row_bytes, group_bytes, .. } = *layout;
+    let packed = Shares::new(out);
     let chunk = AT_ONCE.div_ceil(GROUP * row_bytes);
-    cpu.pool.for_chunks(groups, chunk, &|_, range| {
+    cpu.pool.for_chunks(layout.groups(), chunk, &|_, range| {
         for group in range {
             let start = group * GROUP * row_bytes;
             let rows = &raw[start..raw.len().min(start + GROUP * row_bytes)];

@@ -23,7 +23,7 @@ const PACKED: [Format; 11] = [
 ];
 
 /// xorshift64*
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -53,7 +53,7 @@ fn half_scales(format: Format) -> &'static [usize] {
 }
 
 /// A matrix as a file holds it: random numbers, with scales of usual sizes and some of zero.
-fn random_matrix(format: Format, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
+pub(super) fn random_matrix(format: Format, rows: usize, columns: usize, random: &mut Random) -> Vec<u8> {
     let numbers = (0..rows * columns).map(|_| random.float()).collect::<Vec<_>>();
     match format {
         Format::F32 => return numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -76,7 +76,7 @@ fn random_matrix(format: Format, rows: usize, columns: usize, random: &mut Rando
 }
 
 /// Activations, with a block of zeros here and there.
-fn random_input(rows: usize, columns: usize, random: &mut Random) -> Vec<f32> {
+pub(super) fn random_input(rows: usize, columns: usize, random: &mut Random) -> Vec<f32> {
     let mut x: Vec<f32> = (0..rows * columns).map(|_| 3.0 * random.float()).collect();
     for block in x.chunks_mut(columns.min(256)).step_by(5) {
         block.fill(0.0);
@@ -90,7 +90,7 @@ fn decoded(format: Format, raw: &[u8], rows: usize, columns: usize) -> Vec<f32> 
     weights
 }
 
-fn tables() -> Vec<&'static Kernels> {
+pub(super) fn tables() -> Vec<&'static Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
 }
 

@@ -1,0 +1,83 @@
+//! Equal matrices in one buffer: the experts of a layer, or what each attention head has of its own.
+
+use ingle_model::Format;
+
+use super::{Layout, Needs, PackError, View, pack};
+use crate::Cpu;
+use crate::buffer::{Buffer, OutOfMemory};
+
+/// Matrices of one shape and format in one mapping (a network may have tens of thousands of them, more than a process
+/// may have mappings), filled one by one so that no more than one need be in memory twice.
+#[derive(Debug)]
+pub struct Stack {
+    count: usize,
+    layout: Layout,
+    buffer: Buffer,
+}
+
+impl Stack {
+    /// `count` matrices of `rows` by `columns` numbers that will be stored as `format`, all zero.
+    ///
+    /// # Errors
+    /// [`PackError`] if the format has no such rows, or there is no memory.
+    pub fn zeroed(format: Format, count: usize, rows: usize, columns: usize) -> Result<Stack, PackError> {
+        let layout = Layout::of(format, rows, columns)?;
+        let bytes = layout.bytes.checked_mul(count).ok_or(OutOfMemory { bytes: usize::MAX })?;
+        Ok(Stack { count, layout, buffer: Buffer::zeroed(bytes)? })
+    }
+
+    /// Makes the matrix of `raw`, as in the file, resident as number `index`, which must not have been packed before.
+    /// `raw` is read once, in parallel, and not kept.
+    ///
+    /// # Errors
+    /// [`PackError::Bytes`] if `raw` is not exactly such a matrix.
+    ///
+    /// # Panics
+    /// If there is no such index.
+    pub fn pack(&mut self, index: usize, raw: &[u8], cpu: &Cpu) -> Result<(), PackError> {
+        assert!(index < self.count, "matrix {index} of {}", self.count);
+        self.layout.check(raw)?;
+        let bytes = self.layout.bytes;
+        pack::pack(&self.layout, raw, &mut self.buffer.bytes_mut()[index * bytes..][..bytes], cpu);
+        Ok(())
+    }
+
+    /// Matrices.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Outputs of each.
+    pub fn rows(&self) -> usize {
+        self.layout.rows
+    }
+
+    /// Inputs of each.
+    pub fn columns(&self) -> usize {
+        self.layout.columns
+    }
+
+    /// What products need of the activations.
+    pub fn needs(&self) -> Needs {
+        Needs::of(self.layout.format)
+    }
+
+    /// All of them as one, for counting.
+    pub fn whole(&self) -> View<'_> {
+        View { layout: self.layout, bytes: self.buffer.bytes() }
+    }
+
+    /// Matrix `index`.
+    ///
+    /// # Panics
+    /// If there is no such index.
+    pub fn view(&self, index: usize) -> View<'_> {
+        assert!(index < self.count, "matrix {index} of {}", self.count);
+        let bytes = self.layout.bytes;
+        View { layout: self.layout, bytes: &self.buffer.bytes()[index * bytes..][..bytes] }
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+}
