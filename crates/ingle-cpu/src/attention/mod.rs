@@ -5,6 +5,8 @@
 pub(crate) mod cache;
 #[allow(dead_code)] // until the executors compute sparse attention
 pub(crate) mod select;
+#[cfg(test)]
+mod tests;
 
 use crate::Cpu;
 use crate::kernels::{PAGE, PageWeights, QUERIES};
@@ -132,7 +134,7 @@ fn weigh(
     }
     cpu.kernels.scale(scores, attention.scale);
     if let Some(cap) = attention.soft_cap {
-        scores.iter_mut().for_each(|score| *score = cap * (*score / cap).tanh());
+        cpu.kernels.soft_cap(scores, cap);
     }
     let largest = running.largest.max(cpu.kernels.max(scores));
     if largest > running.largest {

@@ -112,8 +112,8 @@ macro_rules! kernel_table {
             use half::f16;
 
             use $crate::kernels::lanes::compile;
-            use $crate::kernels::{FloatRows, Int8Rows, PageWeights, Tile};
-            use $crate::kernels::{blocks, floats, pages, superblocks, vectors};
+            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Tile};
+            use $crate::kernels::{blocks, delta, floats, gates, pages, superblocks, vectors};
 
             type L = $lanes;
             compile!($features float_f32(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F32>);
@@ -138,6 +138,15 @@ macro_rules! kernel_table {
                 x: *const f32, weight: &[f32], factor: f32, out: *mut f32
             ) = vectors::scaled_mul::<L>);
             compile!($features silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) = vectors::silu_mul::<L>);
+            compile!($features gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) = gates::gelu_mul::<L>);
+            compile!($features sigmoid_mul(x: &mut [f32], gate: &[f32]) = gates::sigmoid_mul::<L>);
+            compile!($features soft_cap(x: &mut [f32], cap: f32) = gates::soft_cap::<L>);
+            compile!($features convolve(
+                inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]
+            ) = delta::convolve::<L>);
+            compile!($features delta_step(
+                state: &mut [f32], key: &[f32], query: &[f32], gates: DeltaGates, values: &[f32], out: &mut [f32]
+            ) = delta::step::<L>);
             compile!($features add(x: &mut [f32], y: &[f32]) = vectors::add::<L>);
             compile!($features scale(x: &mut [f32], factor: f32) = vectors::scale::<L>);
             compile!($features dot(x: &[f32], y: &[f32]) -> f32 = vectors::dot::<L>);
@@ -163,6 +172,11 @@ macro_rules! kernel_table {
                 square_sum,
                 scaled_mul,
                 silu_mul,
+                gelu_mul,
+                sigmoid_mul,
+                soft_cap,
+                convolve,
+                delta_step,
                 add,
                 scale,
                 dot,

@@ -1,12 +1,14 @@
 //! The innermost loops, once per instruction set, and the table through which everything else calls them.
 //!
 //! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, `vectors`,
-//! `pages`) written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
+//! `gates`, `pages`, `delta`) written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 
 mod blocks;
+mod delta;
 mod floats;
+mod gates;
 mod lanes;
 pub mod layout;
 mod pages;
@@ -37,6 +39,20 @@ pub const PAGE: usize = 64;
 pub const QUERIES: usize = 16;
 /// Scores or weights of some queries at the positions of a page.
 pub type PageWeights = [[f32; PAGE]; QUERIES];
+/// Columns of a delta net's state that are updated together.
+pub const DELTA_PANEL: usize = 32;
+
+/// What drives one position of a delta net's recurrence.
+#[derive(Clone, Copy, Debug)]
+pub struct DeltaGates {
+    /// Factor on the state before the position.
+    pub decay: f32,
+    /// Share of the error that is corrected.
+    pub beta: f32,
+    /// `k . q`.
+    pub key_query: f32,
+}
+
 /// Results of one kernel call: for each input row, the products with the 16 weight rows.
 pub type Tile = [[f32; GROUP]; BATCH];
 

@@ -7,7 +7,7 @@ use super::layout::{
     self, BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
 };
-use super::{FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Tile};
+use super::{DELTA_PANEL, DeltaGates, FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Tile};
 
 /// The scalar table.
 pub(super) fn table() -> &'static Kernels {
@@ -21,6 +21,11 @@ pub(super) fn table() -> &'static Kernels {
         square_sum,
         scaled_mul,
         silu_mul,
+        gelu_mul,
+        sigmoid_mul,
+        soft_cap,
+        convolve,
+        delta_step,
         add,
         scale,
         dot,
@@ -282,6 +287,46 @@ unsafe fn scaled_mul(x: *const f32, weight: &[f32], factor: f32, out: *mut f32) 
 fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
         *out = gate / (1.0 + (-gate).exp()) * up;
+    }
+}
+
+fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+        // (1 + tanh(u)) / 2 loses its digits where tanh(u) comes near -1; this form of the same does not
+        let u = (2.0 / std::f32::consts::PI).sqrt() * (gate + 0.044_715 * gate * gate * gate);
+        *out = gate / (1.0 + (-2.0 * u).exp()) * up;
+    }
+}
+
+fn sigmoid_mul(x: &mut [f32], gate: &[f32]) {
+    x.iter_mut().zip(gate).for_each(|(x, gate)| *x /= 1.0 + (-gate).exp());
+}
+
+fn soft_cap(x: &mut [f32], cap: f32) {
+    x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+}
+
+fn convolve(inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]) {
+    for (c, out) in out.iter_mut().enumerate() {
+        let sum: f32 = (0..taps).map(|tap| inputs[tap * stride + c] * weights[tap * stride + c]).sum();
+        *out = sum / (1.0 + (-sum).exp());
+    }
+}
+
+fn delta_step(
+    state: &mut [f32],
+    key: &[f32],
+    query: &[f32],
+    gates: DeltaGates,
+    values: &[f32],
+    out: &mut [f32],
+) {
+    state.iter_mut().for_each(|s| *s *= gates.decay);
+    for (column, (value, out)) in values.iter().zip(out).enumerate() {
+        let at = |d: usize| d * DELTA_PANEL + column;
+        let error = gates.beta * (value - sum_of(key.len(), |d| state[at(d)] * key[d]));
+        (0..key.len()).for_each(|d| state[at(d)] += key[d] * error);
+        *out = sum_of(key.len(), |d| state[at(d)] * query[d]);
     }
 }
 

@@ -4,7 +4,9 @@ use half::f16;
 use ingle_model::Format;
 
 use super::{BlockKernel, FloatKernel, SuperblockKernel};
-use super::{FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES, Tile, scalar};
+use super::{
+    DELTA_PANEL, DeltaGates, FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES, Tile, scalar,
+};
 
 /// An instruction set that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +54,11 @@ pub struct Kernels {
     pub(super) square_sum: unsafe fn(&[f32]) -> f32,
     pub(super) scaled_mul: unsafe fn(*const f32, &[f32], f32, *mut f32),
     pub(super) silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    pub(super) gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    pub(super) sigmoid_mul: unsafe fn(&mut [f32], &[f32]),
+    pub(super) soft_cap: unsafe fn(&mut [f32], f32),
+    pub(super) convolve: unsafe fn(&[f32], &[f32], usize, usize, &mut [f32]),
+    pub(super) delta_step: unsafe fn(&mut [f32], &[f32], &[f32], DeltaGates, &[f32], &mut [f32]),
     pub(super) add: unsafe fn(&mut [f32], &[f32]),
     pub(super) scale: unsafe fn(&mut [f32], f32),
     pub(super) dot: unsafe fn(&[f32], &[f32]) -> f32,
@@ -172,6 +179,54 @@ impl Kernels {
         assert!(gate.len() == up.len() && gate.len() == out.len());
         // SAFETY: see the head of the block.
         unsafe { (self.silu_mul)(gate, up, out) }
+    }
+
+    /// `out = gelu(gate) * up` with the tanh form of GELU.
+    pub fn gelu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.gelu_mul)(gate, up, out) }
+    }
+
+    /// `x *= 1 / (1 + exp(-gate))`
+    pub fn sigmoid_mul(&self, x: &mut [f32], gate: &[f32]) {
+        assert!(x.len() == gate.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.sigmoid_mul)(x, gate) }
+    }
+
+    /// `x = cap * tanh(x / cap)`
+    pub fn soft_cap(&self, x: &mut [f32], cap: f32) {
+        // SAFETY: see the head of the block.
+        unsafe { (self.soft_cap)(x, cap) }
+    }
+
+    /// One position of a causal depthwise convolution of some channels, and its activation:
+    /// `out[c] = silu(sum over i of inputs[i * stride + c] * weights[i * stride + c])`, the oldest of `taps` inputs
+    /// first.
+    pub fn convolve(&self, inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]) {
+        let last = taps.saturating_sub(1).checked_mul(stride).and_then(|last| last.checked_add(out.len()));
+        let reach = if taps == 0 { Some(0) } else { last };
+        assert!(reach.is_some_and(|reach| reach <= inputs.len() && reach <= weights.len()));
+        // SAFETY: see the head of the block.
+        unsafe { (self.convolve)(inputs, weights, stride, taps, out) }
+    }
+
+    /// One position of the gated delta rule for up to [`DELTA_PANEL`] columns of a state `[key width][DELTA_PANEL]`:
+    /// `S = decay S`, `e = beta (values - S^T key)`, `S += key e^T`, `out = S^T query`.
+    pub fn delta_step(
+        &self,
+        state: &mut [f32],
+        key: &[f32],
+        query: &[f32],
+        gates: DeltaGates,
+        values: &[f32],
+        out: &mut [f32],
+    ) {
+        assert!(key.len() == query.len() && state.len() == key.len() * DELTA_PANEL);
+        assert!(values.len() == out.len() && values.len() <= DELTA_PANEL);
+        // SAFETY: see the head of the block.
+        unsafe { (self.delta_step)(state, key, query, gates, values, out) }
     }
 
     /// `x += y`

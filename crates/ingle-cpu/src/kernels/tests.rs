@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Isa, Kernels, PAGE, QUERIES};
+use super::{DELTA_PANEL, DeltaGates, Isa, Kernels, PAGE, QUERIES};
 
 fn tables() -> Vec<&'static Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
@@ -259,6 +259,101 @@ fn products_over_a_page_are_exact() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn gates_and_soft_caps_are_exact_to_a_millionth() {
+    for kernels in tables() {
+        let isa = kernels.isa().name();
+        for (len, size) in LENGTHS.into_iter().zip([0.01, 1.0, 6.0, 80.0].into_iter().cycle()) {
+            let (gate, up) = (numbers(len, size, 11), numbers(len, 2.0, 12));
+            let mut out = vec![0.0; len];
+            kernels.gelu_mul(&gate, &up, &mut out);
+            let mut gated = up.clone();
+            kernels.sigmoid_mul(&mut gated, &gate);
+            let mut capped = gate.clone();
+            kernels.soft_cap(&mut capped, 7.5);
+            for i in 0..len {
+                let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044_715 * g.powi(3));
+                let exact = 0.5 * g * one_plus_tanh(inner) * u;
+                // where the answer is a millionth of the input, its argument's rounding shows
+                assert_close(out[i], exact, 2e-6 * exact.abs() + 1e-8 * (g * u).abs() + 1e-37, isa);
+                let exact = u / (1.0 + (-g).exp());
+                assert_close(gated[i], exact, 1e-6 * exact.abs() + 1e-37, isa);
+                let exact = 7.5 * (g / 7.5).tanh();
+                assert_close(capped[i], exact, 1e-6 * exact.abs(), isa);
+            }
+        }
+        let mut out = [0.0; 5];
+        kernels.gelu_mul(&[f32::NAN, -200.0, 200.0, 0.0, 1e20], &[1.0; 5], &mut out);
+        assert!(out[0].is_nan() && out[1].abs() < 1e-30 && out[2..] == [200.0, 0.0, 1e20], "{isa} {out:?}");
+        let mut x = [f32::NAN, -1e9, 1e9, 0.0, f32::NEG_INFINITY];
+        kernels.soft_cap(&mut x, 30.0);
+        assert!(x[0].is_nan() && x[1..] == [-30.0, 30.0, 0.0, -30.0], "{isa} {x:?}");
+    }
+}
+
+/// `1 + tanh(u)` without loss where it is small.
+fn one_plus_tanh(u: f64) -> f64 {
+    2.0 / (1.0 + (-2.0 * u).exp())
+}
+
+#[test]
+fn a_convolution_sums_its_taps_channel_by_channel() {
+    for kernels in tables() {
+        for (channels, taps) in [(1, 1), (16, 4), (40, 2), (77, 3), (512, 4)] {
+            let (inputs, weights) = (numbers(channels * taps, 3.0, 13), numbers(channels * taps, 1.0, 14));
+            // all channels, and some from the middle on
+            for first in [0, channels / 3] {
+                let mut out = vec![0.0; channels - first];
+                kernels.convolve(&inputs[first..], &weights[first..], channels, taps, &mut out);
+                for (c, out) in out.iter().enumerate() {
+                    let at = |tap: usize| tap * channels + first + c;
+                    let sum: f64 =
+                        (0..taps).map(|i| f64::from(inputs[at(i)]) * f64::from(weights[at(i)])).sum();
+                    let exact = sum / (1.0 + (-sum).exp());
+                    assert_close(*out, exact, 2e-6 * (1.0 + exact.abs()), kernels.isa().name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_delta_rule_is_followed_position_by_position() {
+    for kernels in tables() {
+        for (rows, columns) in [(1, 1), (24, 8), (64, 32), (128, 17), (128, 32), (40, 16)] {
+            let mut state = vec![0.0; rows * DELTA_PANEL];
+            let mut exact = vec![0.0f64; rows * columns];
+            for position in 0..20 {
+                let unit = |seed: u32| {
+                    let x = numbers(rows, 1.0, seed + 10 * position);
+                    let norm = x.iter().map(|x| x * x).sum::<f32>().sqrt();
+                    x.iter().map(|x| x / norm).collect::<Vec<f32>>()
+                };
+                let (key, query, values) = (unit(1), unit(2), numbers(columns, 2.0, 3 + 10 * position));
+                let key_query = key.iter().zip(&query).map(|(k, q)| k * q).sum();
+                let gates = DeltaGates { decay: 0.9, beta: 0.2 + 0.03 * position as f32, key_query };
+                let mut out = vec![f32::NAN; columns];
+                kernels.delta_step(&mut state, &key, &query, gates, &values, &mut out);
+                for column in 0..columns {
+                    let at = |d: usize| d * columns + column;
+                    (0..rows).for_each(|d| exact[at(d)] *= f64::from(gates.decay));
+                    let known: f64 = (0..rows).map(|d| exact[at(d)] * f64::from(key[d])).sum();
+                    let error = f64::from(gates.beta) * (f64::from(values[column]) - known);
+                    (0..rows).for_each(|d| exact[at(d)] += f64::from(key[d]) * error);
+                    let read: f64 = (0..rows).map(|d| exact[at(d)] * f64::from(query[d])).sum();
+                    assert_close(out[column], read, 3e-6, kernels.isa().name());
+                    for d in 0..rows {
+                        assert_close(state[d * DELTA_PANEL + column], exact[at(d)], 3e-6, "state");
+                    }
+                }
+            }
+            let unused = state.chunks(DELTA_PANEL).flat_map(|row| &row[columns..]);
+            assert!(unused.into_iter().all(|&s| s == 0.0), "columns that are not there stay zero");
         }
     }
 }

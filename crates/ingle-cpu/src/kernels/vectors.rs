@@ -13,7 +13,7 @@ use super::{layout, scalar};
 
 /// Loads `left` (below 16) floats, the rest `fill`.
 #[inline(always)]
-unsafe fn load_part<L: Lanes>(from: *const f32, left: usize, fill: f32) -> L::Floats {
+pub(super) unsafe fn load_part<L: Lanes>(from: *const f32, left: usize, fill: f32) -> L::Floats {
     let mut part = [fill; 16];
     std::ptr::copy_nonoverlapping(from, part.as_mut_ptr(), left);
     L::load_f(part.as_ptr())
@@ -29,7 +29,7 @@ unsafe fn load_part_of<L: Lanes, S: Stored>(from: *const u8, left: usize) -> L::
 
 /// Stores the first `left` (below 16) floats.
 #[inline(always)]
-unsafe fn store_part<L: Lanes>(to: *mut f32, left: usize, v: L::Floats) {
+pub(super) unsafe fn store_part<L: Lanes>(to: *mut f32, left: usize, v: L::Floats) {
     let mut part = [0.0; 16];
     L::store_f(part.as_mut_ptr(), v);
     std::ptr::copy_nonoverlapping(part.as_ptr(), to, left);
@@ -37,7 +37,7 @@ unsafe fn store_part<L: Lanes>(to: *mut f32, left: usize, v: L::Floats) {
 
 /// The part of `len` that is whole vectors.
 #[inline(always)]
-fn whole(len: usize) -> usize {
+pub(super) fn whole(len: usize) -> usize {
     len - len % 16
 }
 
@@ -110,7 +110,7 @@ pub(super) unsafe fn silu_mul<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32
 }
 
 #[inline(always)]
-unsafe fn silu<L: Lanes>(gate: L::Floats, up: L::Floats) -> L::Floats {
+pub(super) unsafe fn silu<L: Lanes>(gate: L::Floats, up: L::Floats) -> L::Floats {
     let one = L::splat_f(1.0);
     let power = exp::<L>(L::sub_f(L::splat_f(0.0), gate));
     L::mul_f(L::div_f(gate, L::add_f(one, power)), up)
@@ -119,7 +119,21 @@ unsafe fn silu<L: Lanes>(gate: L::Floats, up: L::Floats) -> L::Floats {
 /// e to the power of each lane, to 2 units in the last place. Below -87.7 it is zero, above 88.3 it stays at e^88.3;
 /// what is not a number stays so.
 #[inline(always)]
-unsafe fn exp<L: Lanes>(x: L::Floats) -> L::Floats {
+pub(super) unsafe fn exp<L: Lanes>(x: L::Floats) -> L::Floats {
+    let Power { less_one, two_n } = power::<L>(x);
+    L::mul_f(L::add_f(less_one, L::splat_f(1.0)), two_n)
+}
+
+/// e to some power, in two factors: `(less_one + 1) * two_n`.
+pub(super) struct Power<F> {
+    /// `e^r - 1` for `|r| <= ln 2 / 2`, without loss near zero.
+    pub(super) less_one: F,
+    /// A power of two, or zero.
+    pub(super) two_n: F,
+}
+
+#[inline(always)]
+pub(super) unsafe fn power<L: Lanes>(x: L::Floats) -> Power<L::Floats> {
     // At -88.1 the exponent below is -127, which makes the factor zero.
     let x = L::min_f(L::splat_f(88.3), L::max_f(L::splat_f(-88.1), x));
     let n = L::round(L::mul_f(x, L::splat_f(std::f32::consts::LOG2_E)));
@@ -134,8 +148,8 @@ unsafe fn exp<L: Lanes>(x: L::Floats) -> L::Floats {
     p = L::fma(p, r, L::splat_f(4.166_579_6e-2));
     p = L::fma(p, r, L::splat_f(1.666_666_5e-1));
     p = L::fma(p, r, L::splat_f(0.5));
-    let p = L::add_f(L::fma(L::mul_f(r, r), p, r), L::splat_f(1.0));
-    L::mul_f(p, L::from_bits(L::shl(L::add(n, L::splat(127)), 23)))
+    let less_one = L::fma(L::mul_f(r, r), p, r);
+    Power { less_one, two_n: L::from_bits(L::shl(L::add(n, L::splat(127)), 23)) }
 }
 
 #[inline(always)]

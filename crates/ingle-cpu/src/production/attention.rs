@@ -16,6 +16,9 @@ use ingle_model::executor::ExecutorError;
 use ingle_model::spec::Attention;
 use std::ops::Range;
 
+/// Numbers that a thread takes at once where little is done to each.
+const CHUNK: usize = 16 * 1024;
+
 /// Packed weights of an attention mixer.
 pub(super) struct AttentionBlock {
     pub(super) spec: Attention,
@@ -33,6 +36,9 @@ pub(super) struct AttentionBlock {
 #[derive(Default)]
 pub(super) struct Scratch {
     queries: Vec<f32>,
+    /// Where the output is gated: `[query | gate]` of every head, and the gates alone.
+    with_gates: Vec<f32>,
+    gates: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
     attended: Vec<f32>,
@@ -43,8 +49,8 @@ pub(super) struct Scratch {
 impl AttentionBlock {
     /// An empty cache.
     pub(super) fn cache(&self) -> LayerKv {
-        let Attention { kv_heads, key_dim, value_dim, .. } = self.spec;
-        LayerKv::new(CacheShape { kv_heads, key_dim, value_dim })
+        let Attention { kv_heads, key_dim, value_dim, window, .. } = self.spec;
+        LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window)
     }
 
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
@@ -65,12 +71,15 @@ impl AttentionBlock {
 
         let (cpu, rows) = (step.cpu, step.rows);
         let layer::Scratch { attention, activations, block_out, .. } = scratch;
-        let Scratch { queries, attended, .. } = attention;
+        let Scratch { queries, attended, gates, .. } = attention;
         attended.resize(rows * self.output.matrix.columns(), 0.0);
         for placed in step.placed {
             let kv = &*sequences.get_mut(placed.sequence)?.kv[index].attention()?;
             let work = Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks };
             attend(cpu, &work, attended);
+        }
+        if self.spec.output_gate {
+            close_gates(cpu, attended, gates);
         }
         self.output.apply(cpu, attended, rows, activations, block_out);
         Ok(())
@@ -81,17 +90,22 @@ impl AttentionBlock {
         let (cpu, rows) = (step.cpu, step.rows);
         let [query, key, value] = [&self.query, &self.key, &self.value].map(|projection| &projection.matrix);
         let layer::Scratch { normed, activations, attention, .. } = scratch;
-        let Scratch { queries, keys, values, .. } = attention;
+        let Scratch { queries, with_gates, gates, keys, values, .. } = attention;
+        let gated = self.spec.output_gate;
+        let projected = if gated { &mut *with_gates } else { &mut *queries };
         activations.prepare(cpu, normed, rows, query.columns(), query.needs() | key.needs() | value.needs());
-        queries.resize(rows * query.rows(), 0.0);
+        projected.resize(rows * query.rows(), 0.0);
         keys.resize(rows * key.rows(), 0.0);
         values.resize(rows * value.rows(), 0.0);
         let products =
-            &mut [Product::new(query, queries), Product::new(key, keys), Product::new(value, values)];
+            &mut [Product::new(query, projected), Product::new(key, keys), Product::new(value, values)];
         multiply(cpu, activations, products);
-        self.query.add_bias(cpu, queries);
+        self.query.add_bias(cpu, projected);
         self.key.add_bias(cpu, keys);
         self.value.add_bias(cpu, values);
+        if gated {
+            part_gates(cpu, with_gates, self.spec.key_dim, queries, gates);
+        }
     }
 
     /// Norms (where the network has such a norm) and rotates every query and key head.
@@ -117,14 +131,42 @@ impl AttentionBlock {
         let (key_row, value_row) = (self.key.matrix.rows(), self.value.matrix.rows());
         for placed in step.placed {
             let kv = sequences.get_mut(placed.sequence)?.kv[index].attention()?;
-            for row in placed.rows.clone() {
-                let keys = &half_keys[row * key_row..][..key_row];
-                let values = &half_values[row * value_row..][..value_row];
-                kv.store(placed.position(row), keys, values);
-            }
+            let Range { start, end } = placed.rows;
+            let (keys, values) = (
+                &half_keys[start * key_row..end * key_row],
+                &half_values[start * value_row..end * value_row],
+            );
+            kv.store(step.cpu, placed.first, keys, values);
         }
         Ok(())
     }
+}
+
+/// Heads of `[query | gate]`, each `width` wide, to all queries and all gates.
+fn part_gates(cpu: &Cpu, packed: &[f32], width: usize, queries: &mut Vec<f32>, gates: &mut Vec<f32>) {
+    queries.resize(packed.len() / 2, 0.0);
+    gates.resize(packed.len() / 2, 0.0);
+    let (queries, gates) = (Shares::new(queries), Shares::new(gates));
+    cpu.pool.for_chunks(packed.len() / (2 * width), (CHUNK / width).max(1), &|_, heads| {
+        let halves = heads.start * width..heads.end * width;
+        // SAFETY: ranges of one region do not overlap.
+        let (queries, gates) = unsafe { (queries.range(halves.clone()), gates.range(halves)) };
+        let packed = packed[heads.start * 2 * width..heads.end * 2 * width].chunks_exact(2 * width);
+        let heads = queries.chunks_exact_mut(width).zip(gates.chunks_exact_mut(width));
+        for ((query, gate), head) in heads.zip(packed) {
+            query.copy_from_slice(&head[..width]);
+            gate.copy_from_slice(&head[width..]);
+        }
+    });
+}
+
+/// `attended *= sigmoid(gates)`.
+fn close_gates(cpu: &Cpu, attended: &mut [f32], gates: &[f32]) {
+    let attended = Shares::new(attended);
+    cpu.pool.for_chunks(gates.len(), CHUNK, &|_, range| {
+        // SAFETY: ranges of one region do not overlap.
+        cpu.kernels.sigmoid_mul(unsafe { attended.range(range.clone()) }, &gates[range]);
+    });
 }
 
 /// Norms and rotates every head, `width` wide, of every row.

@@ -3,6 +3,7 @@
 use crate::attention::cache::LayerKv;
 use crate::buffer::OutOfMemory;
 use ingle_model::executor::ExecutorError;
+use std::ops::Range;
 
 /// One layer's cache of one sequence.
 #[derive(Debug)]
@@ -12,8 +13,8 @@ pub(super) enum LayerCache {
 }
 
 impl LayerCache {
-    /// Makes room for a step that ends at `positions` positions.
-    pub(super) fn grow(&mut self, positions: usize) -> Result<(), OutOfMemory> {
+    /// Makes room for a step that fills `positions`.
+    pub(super) fn grow(&mut self, positions: Range<usize>) -> Result<(), OutOfMemory> {
         match self {
             LayerCache::Attention(kv) => kv.grow(positions),
         }
@@ -23,7 +24,7 @@ impl LayerCache {
     /// may have to start anew.
     pub(super) fn earlier(&self, positions: usize) -> usize {
         match self {
-            LayerCache::Attention(_) => positions,
+            LayerCache::Attention(kv) => kv.earlier(positions),
         }
     }
 

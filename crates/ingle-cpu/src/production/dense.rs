@@ -55,6 +55,7 @@ fn combine(cpu: &Cpu, activation: Activation, gate: &[f32], up: &[f32], out: &mu
         let (gate, up) = (&gate[range.clone()], &up[range]);
         match activation {
             Activation::Silu => cpu.kernels.silu_mul(gate, up, out),
+            Activation::GeluTanh => cpu.kernels.gelu_mul(gate, up, out),
             other => {
                 for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
                     *out = crate::reference::activate(other, *gate, *up);

@@ -151,8 +151,8 @@ impl Loader<'_> {
     }
 
     fn attention(&mut self, attention: &Attention, index: usize) -> Result<AttentionBlock, ExecutorError> {
-        if attention.output_gate {
-            return Err(unsupported("gated attention output"));
+        if attention.output_gate && attention.key_dim != attention.value_dim {
+            return Err(unsupported("gated attention output with keys and values of different widths"));
         }
         let at = Some(index);
         let qkv_bias = |role| attention.qkv_bias.then_some(role);

@@ -1,4 +1,5 @@
 //! The production executor: packed weights, integer dot products, 16-bit cache, every step in few parallel regions.
+#![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 mod attention;
 mod cache;
@@ -10,6 +11,7 @@ mod rotation;
 
 use crate::Cpu;
 use crate::matrix::{Matrix, Product, multiply};
+use crate::pool::Shares;
 use crate::sequences::Sequences;
 use cache::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
@@ -104,7 +106,7 @@ impl Production {
             }
         }
         if let Some(cap) = self.spec.head.soft_cap {
-            output.logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+            cap_logits(&self.cpu, &mut output.logits, cap);
         }
     }
 }
@@ -149,7 +151,7 @@ impl Executor for Production {
         let placed = self.sequences.check(batch, self.spec.vocabulary)?;
         for slice in &placed {
             for kv in &mut self.sequences.get_mut(slice.sequence)?.kv {
-                kv.grow(slice.end()).map_err(no_memory)?;
+                kv.grow(slice.first..slice.end()).map_err(no_memory)?;
             }
         }
         output.hidden.clear();
@@ -192,6 +194,15 @@ impl Executor for Production {
     fn kv_bytes(&self) -> u64 {
         self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerCache::bytes).sum()
     }
+}
+
+fn cap_logits(cpu: &Cpu, logits: &mut [f32], cap: f32) {
+    const CHUNK: usize = 16 * 1024;
+    let shares = Shares::new(logits);
+    cpu.pool.for_chunks(shares.len(), CHUNK, &|_, range| {
+        // SAFETY: ranges of one region do not overlap.
+        cpu.kernels.soft_cap(unsafe { shares.range(range) }, cap);
+    });
 }
 
 fn no_memory(error: crate::buffer::OutOfMemory) -> ExecutorError {

@@ -1,0 +1,147 @@
+//! Windowed caches against full ones.
+
+use super::cache::{CacheShape, LayerKv, SLACK};
+use super::{Work, attend};
+use crate::Cpu;
+use crate::kernels::{Isa, Kernels, PAGE};
+use crate::sequences::Placed;
+use half::f16;
+use ingle_model::executor::SequenceId;
+use ingle_model::spec::Attention;
+
+const WINDOWS: [usize; 4] = [1, 7, 16, 128];
+const CHUNKS: [usize; 5] = [1, 3, 48, 64, 130];
+
+fn attention(window: Option<usize>) -> Attention {
+    Attention {
+        heads: 6,
+        kv_heads: 2,
+        key_dim: 24,
+        value_dim: 40,
+        scale: 0.3,
+        rope: None,
+        window,
+        qk_norm: None,
+        qkv_bias: false,
+        output_bias: false,
+        sinks: true,
+        soft_cap: Some(4.0),
+        output_gate: false,
+    }
+}
+
+fn cache(attention: &Attention, window: Option<usize>) -> LayerKv {
+    let Attention { kv_heads, key_dim, value_dim, .. } = *attention;
+    LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window)
+}
+
+fn page_bytes(attention: &Attention) -> u64 {
+    (PAGE * attention.kv_heads * (attention.key_dim + attention.value_dim) * 2) as u64
+}
+
+/// Numbers from -1 to 1 that depend on the position alone, so that a wrong page would show.
+fn numbers(position: usize, count: usize, seed: u32) -> impl Iterator<Item = f32> {
+    (0..count as u32).map(move |at| {
+        let mixed = (position as u32 * 7919 + at * 104_729 + seed).wrapping_mul(2_654_435_761);
+        (mixed >> 8) as f32 / 8_388_608.0 - 1.0
+    })
+}
+
+/// Grows a cache by a step of `rows` rows from `first` on, and stores them.
+fn fill(cpu: &Cpu, attention: &Attention, kv: &mut LayerKv, first: usize, rows: usize) {
+    kv.grow(first..first + rows).unwrap();
+    let all = |width: usize, seed: u32| -> Vec<f16> {
+        let numbers = (first..first + rows).flat_map(|position| numbers(position, width, seed));
+        numbers.map(f16::from_f32).collect()
+    };
+    let keys = all(attention.kv_heads * attention.key_dim, 1);
+    let values = all(attention.kv_heads * attention.value_dim, 2);
+    kv.store(cpu, first, &keys, &values);
+}
+
+fn attended(cpu: &Cpu, attention: &Attention, kv: &LayerKv, first: usize, rows: usize) -> Vec<f32> {
+    let width = attention.heads * attention.key_dim;
+    let queries: Vec<f32> = (first..first + rows).flat_map(|at| numbers(at, width, 3)).collect();
+    let placed = Placed { sequence: SequenceId(0), rows: 0..rows, first };
+    let sinks = [0.5, -0.5, 1.0, 0.0, -2.0, 3.0];
+    let work = Work { attention, kv, placed: &placed, queries: &queries, sinks: &sinks };
+    let mut out = vec![f32::NAN; rows * attention.heads * attention.value_dim];
+    attend(cpu, &work, &mut out);
+    out
+}
+
+#[test]
+fn a_window_attends_as_a_full_cache_does_at_any_chunk_size() {
+    for isa in Isa::ALL {
+        let Some(kernels) = Kernels::for_isa(isa) else { continue };
+        let cpu = Cpu::with(2, kernels);
+        for (window, chunk) in WINDOWS.into_iter().flat_map(|window| CHUNKS.map(|chunk| (window, chunk))) {
+            let attention = attention(Some(window));
+            let mut windowed = cache(&attention, Some(window));
+            let mut full = cache(&attention, None);
+            let mut first = 0;
+            while first < 420 {
+                let rows = if first > 300 { 1 } else { chunk };
+                fill(&cpu, &attention, &mut windowed, first, rows);
+                fill(&cpu, &attention, &mut full, first, rows);
+                let ours = attended(&cpu, &attention, &windowed, first, rows);
+                let theirs = attended(&cpu, &attention, &full, first, rows);
+                assert!(ours.iter().all(|x| x.is_finite()));
+                assert_eq!(ours, theirs, "{isa:?}, window {window}, chunks of {chunk}, from {first}");
+                first += rows;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_window_holds_no_more_than_itself_and_the_steps_rows() {
+    let cpu = Cpu::with(1, Kernels::best());
+    for (window, chunk) in WINDOWS.into_iter().flat_map(|window| CHUNKS.map(|chunk| (window, chunk))) {
+        let attention = attention(Some(window));
+        let mut kv = cache(&attention, Some(window));
+        let mut first = 0;
+        while first < 5000 {
+            fill(&cpu, &attention, &mut kv, first, chunk);
+            // one page more where both ends lie inside pages
+            let pages = (window + SLACK + chunk).div_ceil(PAGE) + 1;
+            assert!(kv.bytes() <= pages as u64 * page_bytes(&attention), "{window} {chunk} {first}");
+            first += chunk;
+        }
+        for position in first..first + 200 {
+            fill(&cpu, &attention, &mut kv, position, 1);
+        }
+        let pages = ((window + SLACK + PAGE - 2) / PAGE + 1) as u64; // what so many positions can lie in
+        assert!(window != 128 || pages == 4);
+        assert!(kv.bytes() <= pages * page_bytes(&attention), "window {window}: {} bytes", kv.bytes());
+    }
+}
+
+#[test]
+fn a_sequence_goes_back_as_far_as_its_window_is_held() {
+    let cpu = Cpu::with(1, Kernels::best());
+    for window in WINDOWS {
+        let attention = attention(Some(window));
+        let (mut kv, mut full) = (cache(&attention, Some(window)), cache(&attention, None));
+        for position in 0..1000 {
+            fill(&cpu, &attention, &mut kv, position, 1);
+            fill(&cpu, &attention, &mut full, position, 1);
+        }
+        assert_eq!(kv.earlier(1000), 1000);
+        assert_eq!(kv.earlier(1000 - SLACK + 1), 1000 - SLACK + 1, "the slack is always there");
+        assert_eq!(kv.earlier(500), 0, "what is gone is not promised");
+        kv.shrink(1000 - SLACK + 1);
+        full.shrink(1000 - SLACK + 1);
+        for position in 1000 - SLACK + 1..1100 {
+            fill(&cpu, &attention, &mut kv, position, 1);
+            fill(&cpu, &attention, &mut full, position, 1);
+            let expected = attended(&cpu, &attention, &full, position, 1);
+            assert_eq!(attended(&cpu, &attention, &kv, position, 1), expected);
+        }
+        kv.shrink(0);
+        assert_eq!(kv.bytes(), 0);
+        fill(&cpu, &attention, &mut kv, 0, 3);
+        let first = attended(&cpu, &attention, &full, 0, 3);
+        assert_eq!(attended(&cpu, &attention, &kv, 0, 3), first);
+    }
+}

@@ -1,0 +1,85 @@
+//! Gates, activations and soft caps over rows of floats:
+//!
+//! ```text
+//! gelu_mul     out = gelu(gate) * up      gelu(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
+//! sigmoid_mul  x   = x / (1 + exp(-gate))
+//! soft_cap     x   = cap tanh(x / cap)    tanh(y) = m / (m + 2), m = exp(2 y) - 1
+//! ```
+//!
+//! The first is the tanh form of GELU, since `(1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u))`.
+
+// Contract of `lanes`; besides, callers pass slices of equal lengths.
+#![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+use super::lanes::Lanes;
+use super::vectors::{Power, exp, load_part, power, store_part, whole};
+
+/// `sqrt(2 / pi)`, twice.
+const TWICE_ROOT: f32 = (std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::SQRT_2) as f32;
+
+#[inline(always)]
+pub(super) unsafe fn gelu_mul<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let (len, gate, up, out) = (gate.len(), gate.as_ptr(), up.as_ptr(), out.as_mut_ptr());
+    let whole = whole(len);
+    for i in (0..whole).step_by(16) {
+        L::store_f(out.add(i), gelu::<L>(L::load_f(gate.add(i)), L::load_f(up.add(i))));
+    }
+    if whole < len {
+        let left = len - whole;
+        let (gate, up) =
+            (load_part::<L>(gate.add(whole), left, 0.0), load_part::<L>(up.add(whole), left, 0.0));
+        store_part::<L>(out.add(whole), left, gelu::<L>(gate, up));
+    }
+}
+
+#[inline(always)]
+unsafe fn gelu<L: Lanes>(gate: L::Floats, up: L::Floats) -> L::Floats {
+    let cube = L::mul_f(L::mul_f(gate, gate), gate);
+    let u = L::fma(cube, L::splat_f(0.044_715), gate);
+    let power = exp::<L>(L::mul_f(u, L::splat_f(-TWICE_ROOT)));
+    L::mul_f(L::div_f(gate, L::add_f(L::splat_f(1.0), power)), up)
+}
+
+#[inline(always)]
+pub(super) unsafe fn sigmoid_mul<L: Lanes>(x: &mut [f32], gate: &[f32]) {
+    let (len, x, gate) = (x.len(), x.as_mut_ptr(), gate.as_ptr());
+    let whole = whole(len);
+    for i in (0..whole).step_by(16) {
+        L::store_f(x.add(i), gated::<L>(L::load_f(x.add(i)), L::load_f(gate.add(i))));
+    }
+    if whole < len {
+        let left = len - whole;
+        let (value, gate) =
+            (load_part::<L>(x.add(whole), left, 0.0), load_part::<L>(gate.add(whole), left, 0.0));
+        store_part::<L>(x.add(whole), left, gated::<L>(value, gate));
+    }
+}
+
+#[inline(always)]
+unsafe fn gated<L: Lanes>(x: L::Floats, gate: L::Floats) -> L::Floats {
+    let power = exp::<L>(L::sub_f(L::splat_f(0.0), gate));
+    L::div_f(x, L::add_f(L::splat_f(1.0), power))
+}
+
+#[inline(always)]
+pub(super) unsafe fn soft_cap<L: Lanes>(x: &mut [f32], cap: f32) {
+    let (len, x) = (x.len(), x.as_mut_ptr());
+    let (twice_inverse, cap) = (L::splat_f(2.0 / cap), L::splat_f(cap));
+    let whole = whole(len);
+    for i in (0..whole).step_by(16) {
+        L::store_f(x.add(i), capped::<L>(L::load_f(x.add(i)), twice_inverse, cap));
+    }
+    if whole < len {
+        let left = len - whole;
+        let value = load_part::<L>(x.add(whole), left, 0.0);
+        store_part::<L>(x.add(whole), left, capped::<L>(value, twice_inverse, cap));
+    }
+}
+
+#[inline(always)]
+unsafe fn capped<L: Lanes>(x: L::Floats, twice_inverse: L::Floats, cap: L::Floats) -> L::Floats {
+    // exp(2 y) - 1 = 2^n (e^r - 1) + (2^n - 1): nothing is lost near zero, where n is 0
+    let Power { less_one, two_n } = power::<L>(L::mul_f(x, twice_inverse));
+    let m = L::fma(two_n, less_one, L::sub_f(two_n, L::splat_f(1.0)));
+    L::mul_f(cap, L::div_f(m, L::add_f(m, L::splat_f(2.0))))
+}
