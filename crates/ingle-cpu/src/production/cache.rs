@@ -1,7 +1,9 @@
 //! What a sequence keeps per layer: one kind of cache per kind of mixer.
 
+use super::load::unsupported;
 use crate::attention::cache::LayerKv;
 use crate::buffer::OutOfMemory;
+use crate::delta::state::DeltaState;
 use ingle_model::executor::ExecutorError;
 use std::ops::Range;
 
@@ -10,6 +12,8 @@ use std::ops::Range;
 pub(super) enum LayerCache {
     /// Keys and values of grouped-query attention.
     Attention(LayerKv),
+    /// State of a gated delta net.
+    DeltaNet(DeltaState),
 }
 
 impl LayerCache {
@@ -17,6 +21,7 @@ impl LayerCache {
     pub(super) fn grow(&mut self, positions: Range<usize>) -> Result<(), OutOfMemory> {
         match self {
             LayerCache::Attention(kv) => kv.grow(positions),
+            LayerCache::DeltaNet(state) => state.grow(positions),
         }
     }
 
@@ -25,6 +30,7 @@ impl LayerCache {
     pub(super) fn earlier(&self, positions: usize) -> usize {
         match self {
             LayerCache::Attention(kv) => kv.earlier(positions),
+            LayerCache::DeltaNet(state) => state.earlier(positions),
         }
     }
 
@@ -32,12 +38,14 @@ impl LayerCache {
     pub(super) fn shrink(&mut self, positions: usize) {
         match self {
             LayerCache::Attention(kv) => kv.shrink(positions),
+            LayerCache::DeltaNet(state) => state.shrink(positions),
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         match self {
             LayerCache::Attention(kv) => kv.bytes(),
+            LayerCache::DeltaNet(state) => state.bytes(),
         }
     }
 
@@ -45,6 +53,20 @@ impl LayerCache {
     pub(super) fn attention(&mut self) -> Result<&mut LayerKv, ExecutorError> {
         match self {
             LayerCache::Attention(kv) => Ok(kv),
+            _ => Err(another_kind()),
         }
     }
+
+    /// The state of a gated delta net.
+    pub(super) fn delta_net(&mut self) -> Result<&mut DeltaState, ExecutorError> {
+        match self {
+            LayerCache::DeltaNet(state) => Ok(state),
+            _ => Err(another_kind()),
+        }
+    }
+}
+
+/// A layer asks for the cache of another mixer: sequences are opened with the layers' own kinds.
+fn another_kind() -> ExecutorError {
+    unsupported("a layer whose cache is of another kind")
 }

@@ -2,6 +2,7 @@
 
 use super::attention::AttentionBlock;
 use super::cache::LayerCache;
+use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
 use super::norm::NormWeight;
 use super::rotation::Rotation;
@@ -23,6 +24,7 @@ pub(super) struct Layer {
 /// Packed weights of a mixer.
 pub(super) enum MixerBlock {
     Attention(AttentionBlock),
+    DeltaNet(DeltaBlock),
 }
 
 /// Packed weights of a feed-forward.
@@ -51,6 +53,7 @@ pub(super) struct Scratch {
     pub(super) block_out: Vec<f32>,
     pub(super) activations: Activations,
     pub(super) attention: super::attention::Scratch,
+    pub(super) delta_net: super::delta_net::Scratch,
     pub(super) dense: super::dense::Scratch,
 }
 
@@ -93,15 +96,19 @@ impl Projection {
 
 impl Layer {
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let MixerBlock::Attention(mixer) = &self.mixer;
+        let mixer: Vec<&Matrix> = match &self.mixer {
+            MixerBlock::Attention(attention) => attention.matrices().collect(),
+            MixerBlock::DeltaNet(delta) => delta.matrices().collect(),
+        };
         let FeedForwardBlock::Dense(feed_forward) = &self.feed_forward;
-        mixer.matrices().chain(feed_forward.matrices())
+        mixer.into_iter().chain(feed_forward.matrices())
     }
 
     /// An empty cache for the layer's mixer.
     pub(super) fn cache(&self) -> LayerCache {
         match &self.mixer {
             MixerBlock::Attention(attention) => LayerCache::Attention(attention.cache()),
+            MixerBlock::DeltaNet(delta) => LayerCache::DeltaNet(delta.cache()),
         }
     }
 
@@ -116,6 +123,7 @@ impl Layer {
         begin(step.cpu, &self.before_mixer, scratch);
         match &self.mixer {
             MixerBlock::Attention(attention) => attention.run(step, index, sequences, scratch)?,
+            MixerBlock::DeltaNet(delta) => delta.run(step, index, sequences, scratch)?,
         }
         join(step.cpu, &self.after_mixer, scratch);
         begin(step.cpu, &self.before_feed_forward, scratch);
