@@ -153,12 +153,14 @@ impl LayerKv {
     }
 }
 
-fn halves(bytes: &[u8]) -> &[f16] {
+/// Bytes as 16-bit floats.
+pub(super) fn halves(bytes: &[u8]) -> &[f16] {
     // SAFETY: every bit pattern is an f16; `align_to` splits off what is not aligned (nothing: buffers are aligned).
     unsafe { bytes.align_to::<f16>().1 }
 }
 
-fn halves_mut(bytes: &mut [u8]) -> &mut [f16] {
+/// Bytes as 16-bit floats, to change.
+pub(super) fn halves_mut(bytes: &mut [u8]) -> &mut [f16] {
     // SAFETY: as in `halves`.
     unsafe { bytes.align_to_mut::<f16>().1 }
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 pub(crate) mod cache;
-#[allow(dead_code)] // until the executors compute sparse attention
+pub(crate) mod latent;
 pub(crate) mod select;
 #[cfg(test)]
 mod tests;
@@ -59,11 +59,15 @@ pub(crate) fn attend(cpu: &Cpu, work: &Work, out: &mut [f32]) {
     });
 }
 
-/// Running softmax of one query.
-#[derive(Clone, Copy)]
-struct Running {
+/// Running softmax of one query: the largest score so far, and the sum of the weights relative to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
     largest: f32,
     sum: f32,
+}
+
+impl Running {
+    const NOTHING: Running = Running { largest: f32::NEG_INFINITY, sum: 0.0 };
 }
 
 /// Up to [`QUERIES`] `(row, head)` pairs of one KV head.
@@ -88,7 +92,7 @@ fn page_by_page(cpu: &Cpu, work: &Work, pairs: &[(usize, usize)], out: &Shares<f
     };
     let first_page = pairs.iter().map(|pair| seen(pair.0).start).min().unwrap_or(0) / PAGE;
     let end = pairs.iter().map(|pair| seen(pair.0).end).max().unwrap_or(0);
-    let mut running = [Running { largest: f32::NEG_INFINITY, sum: 0.0 }; QUERIES];
+    let mut running = [Running::NOTHING; QUERIES];
     let mut scores: PageWeights = [[0.0; PAGE]; QUERIES];
     let pages = first_page..end.div_ceil(PAGE);
     for page in pages.clone() {
@@ -98,7 +102,8 @@ fn page_by_page(cpu: &Cpu, work: &Work, pairs: &[(usize, usize)], out: &Shares<f
             let seen = seen(row);
             let inside = |position: usize| position.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
             let visible = inside(seen.start)..inside(seen.end);
-            weigh(cpu, attention, &mut scores[at], visible, &mut running[at], out_of[at]);
+            let soft_cap = attention.soft_cap;
+            weigh(cpu, attention.scale, soft_cap, &mut scores[at], visible, &mut running[at], out_of[at]);
         }
         let next_keys = if page + 1 < pages.end { kv.tile(page + 1, kv_head).0 } else { &[] };
         let positions = (end - page * PAGE).min(PAGE);
@@ -120,7 +125,8 @@ fn page_by_page(cpu: &Cpu, work: &Work, pairs: &[(usize, usize)], out: &Shares<f
 /// Turns a page's scores into weights relative to the largest score so far, and scales what was summed before.
 fn weigh(
     cpu: &Cpu,
-    attention: &Attention,
+    scale: f32,
+    soft_cap: Option<f32>,
     scores: &mut [f32; PAGE],
     visible: Range<usize>,
     running: &mut Running,
@@ -132,8 +138,8 @@ fn weigh(
     if scores.is_empty() {
         return;
     }
-    cpu.kernels.scale(scores, attention.scale);
-    if let Some(cap) = attention.soft_cap {
+    cpu.kernels.scale(scores, scale);
+    if let Some(cap) = soft_cap {
         cpu.kernels.soft_cap(scores, cap);
     }
     let largest = running.largest.max(cpu.kernels.max(scores));

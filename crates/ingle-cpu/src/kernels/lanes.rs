@@ -112,7 +112,7 @@ macro_rules! kernel_table {
             use half::f16;
 
             use $crate::kernels::lanes::compile;
-            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Strided, Tile};
+            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Tile};
             use $crate::kernels::{blocks, delta, floats, gates, pages, superblocks, vectors};
 
             type L = $lanes;
@@ -142,7 +142,7 @@ macro_rules! kernel_table {
             compile!($features sigmoid_mul(x: &mut [f32], gate: &[f32]) = gates::sigmoid_mul::<L>);
             compile!($features soft_cap(x: &mut [f32], cap: f32) = gates::soft_cap::<L>);
             compile!($features convolve(
-                inputs: Strided<'_>, weights: Strided<'_>, taps: usize, out: &mut [f32]
+                inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]
             ) = delta::convolve::<L>);
             compile!($features delta_step(
                 state: &mut [f32], key: &[f32], query: &[f32], gates: DeltaGates, values: &[f32], out: &mut [f32]
@@ -152,6 +152,7 @@ macro_rules! kernel_table {
             compile!($features dot(x: &[f32], y: &[f32]) -> f32 = vectors::dot::<L>);
             compile!($features dot_f16(x: &[f16], y: &[f32]) -> f32 = vectors::dot_f16::<L>);
             compile!($features axpy_f16(factor: f32, x: &[f16], y: &mut [f32]) = vectors::axpy_f16::<L>);
+            compile!($features positive_axpy(factor: f32, x: &[f32], y: &mut [f32]) = vectors::positive_axpy::<L>);
             compile!($features to_f16(x: &[f32], out: &mut [f16]) = vectors::to_f16::<L>);
             compile!($features max(x: &[f32]) -> f32 = vectors::max::<L>);
             compile!($features exp_sum(x: &mut [f32], shift: f32) -> f32 = vectors::exp_sum::<L>);
@@ -182,6 +183,7 @@ macro_rules! kernel_table {
                 dot,
                 dot_f16,
                 axpy_f16,
+                positive_axpy,
                 to_f16,
                 max,
                 exp_sum,

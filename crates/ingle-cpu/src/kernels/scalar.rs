@@ -7,9 +7,7 @@ use super::layout::{
     self, BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
 };
-use super::{
-    DELTA_PANEL, DeltaGates, FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Strided, Tile,
-};
+use super::{DELTA_PANEL, DeltaGates, FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Tile};
 
 /// The scalar table.
 pub(super) fn table() -> &'static Kernels {
@@ -33,6 +31,7 @@ pub(super) fn table() -> &'static Kernels {
         dot,
         dot_f16,
         axpy_f16,
+        positive_axpy,
         to_f16,
         max,
         exp_sum,
@@ -308,10 +307,9 @@ fn soft_cap(x: &mut [f32], cap: f32) {
     x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
 }
 
-fn convolve(inputs: Strided<'_>, weights: Strided<'_>, taps: usize, out: &mut [f32]) {
-    let at = |rows: Strided<'_>, tap: usize, c: usize| rows.values[tap * rows.stride + c];
+fn convolve(inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]) {
     for (c, out) in out.iter_mut().enumerate() {
-        let sum: f32 = (0..taps).map(|tap| at(inputs, tap, c) * at(weights, tap, c)).sum();
+        let sum: f32 = (0..taps).map(|tap| inputs[tap * stride + c] * weights[tap * stride + c]).sum();
         *out = sum / (1.0 + (-sum).exp());
     }
 }
@@ -351,6 +349,10 @@ fn dot_f16(x: &[f16], y: &[f32]) -> f32 {
 
 fn axpy_f16(factor: f32, x: &[f16], y: &mut [f32]) {
     y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x.to_f32());
+}
+
+fn positive_axpy(factor: f32, x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x.max(0.0));
 }
 
 fn to_f16(x: &[f32], out: &mut [f16]) {

@@ -191,6 +191,22 @@ pub(super) unsafe fn axpy_f16<L: Lanes>(factor: f32, x: &[f16], y: &mut [f32]) {
 }
 
 #[inline(always)]
+pub(super) unsafe fn positive_axpy<L: Lanes>(factor: f32, x: &[f32], y: &mut [f32]) {
+    let (len, x, y) = (x.len(), x.as_ptr(), y.as_mut_ptr());
+    let (factor, zero) = (L::splat_f(factor), L::splat_f(0.0));
+    let whole = whole(len);
+    for i in (0..whole).step_by(16) {
+        let x = L::max_f(L::load_f(x.add(i)), zero);
+        L::store_f(y.add(i), L::fma(x, factor, L::load_f(y.add(i))));
+    }
+    if whole < len {
+        let left = len - whole;
+        let x = L::max_f(load_part::<L>(x.add(whole), left, 0.0), zero);
+        store_part::<L>(y.add(whole), left, L::fma(x, factor, load_part::<L>(y.add(whole), left, 0.0)));
+    }
+}
+
+#[inline(always)]
 pub(super) unsafe fn to_f16<L: Lanes>(x: &[f32], out: &mut [f16]) {
     let (len, x, out) = (x.len(), x.as_ptr(), out.as_mut_ptr());
     let whole = whole(len);

@@ -2,8 +2,8 @@
 
 use super::attention::AttentionBlock;
 use super::cache::LayerCache;
-use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
+use super::latent::LatentBlock;
 use super::norm::NormWeight;
 use super::rotation::Rotation;
 use crate::Cpu;
@@ -22,9 +22,10 @@ pub(super) struct Layer {
 }
 
 /// Packed weights of a mixer.
+#[allow(clippy::large_enum_variant)] // one per layer
 pub(super) enum MixerBlock {
     Attention(AttentionBlock),
-    DeltaNet(DeltaBlock),
+    Latent(LatentBlock),
 }
 
 /// Packed weights of a feed-forward.
@@ -53,7 +54,7 @@ pub(super) struct Scratch {
     pub(super) block_out: Vec<f32>,
     pub(super) activations: Activations,
     pub(super) attention: super::attention::Scratch,
-    pub(super) delta_net: super::delta_net::Scratch,
+    pub(super) latent: super::latent::Scratch,
     pub(super) dense: super::dense::Scratch,
 }
 
@@ -96,19 +97,27 @@ impl Projection {
 
 impl Layer {
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let mixer: Vec<&Matrix> = match &self.mixer {
-            MixerBlock::Attention(attention) => attention.matrices().collect(),
-            MixerBlock::DeltaNet(delta) => delta.matrices().collect(),
+        let mixer: Box<dyn Iterator<Item = &Matrix>> = match &self.mixer {
+            MixerBlock::Attention(attention) => Box::new(attention.matrices()),
+            MixerBlock::Latent(latent) => Box::new(latent.matrices()),
         };
         let FeedForwardBlock::Dense(feed_forward) = &self.feed_forward;
-        mixer.into_iter().chain(feed_forward.matrices())
+        mixer.chain(feed_forward.matrices())
+    }
+
+    /// Resident bytes of weights that are not kept as [`matrices`](Self::matrices).
+    pub(super) fn other_bytes(&self) -> u64 {
+        match &self.mixer {
+            MixerBlock::Latent(latent) => latent.up.bytes() as u64,
+            MixerBlock::Attention(_) => 0,
+        }
     }
 
     /// An empty cache for the layer's mixer.
     pub(super) fn cache(&self) -> LayerCache {
         match &self.mixer {
             MixerBlock::Attention(attention) => LayerCache::Attention(attention.cache()),
-            MixerBlock::DeltaNet(delta) => LayerCache::DeltaNet(delta.cache()),
+            MixerBlock::Latent(latent) => LayerCache::Latent(latent.cache()),
         }
     }
 
@@ -123,7 +132,7 @@ impl Layer {
         begin(step.cpu, &self.before_mixer, scratch);
         match &self.mixer {
             MixerBlock::Attention(attention) => attention.run(step, index, sequences, scratch)?,
-            MixerBlock::DeltaNet(delta) => delta.run(step, index, sequences, scratch)?,
+            MixerBlock::Latent(latent) => latent.run(step, index, sequences, scratch)?,
         }
         join(step.cpu, &self.after_mixer, scratch);
         begin(step.cpu, &self.before_feed_forward, scratch);

@@ -1,7 +1,6 @@
 //! From bound tensors to packed weights.
 
 use super::attention::AttentionBlock;
-use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
 use super::layer::{FeedForwardBlock, Layer, MixerBlock, Projection};
 use super::norm::NormWeight;
@@ -11,9 +10,7 @@ use crate::Cpu;
 use crate::matrix::Matrix;
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::{
-    Attention, DecayForm, FeedForward, GatedDeltaNet, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec,
-};
+use ingle_model::spec::{Attention, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
 use ingle_model::{Error, Source};
 use std::sync::Arc;
 
@@ -64,29 +61,29 @@ pub(super) fn unsupported(block: &str) -> ExecutorError {
     ExecutorError::Unsupported { executor: "processor", what: format!("it has {block}") }
 }
 
-struct Loader<'a> {
-    spec: &'a ModelSpec,
-    source: &'a Source,
+pub(super) struct Loader<'a> {
+    pub(super) spec: &'a ModelSpec,
+    pub(super) source: &'a Source,
     cpu: &'a Cpu,
     progress: &'a mut dyn FnMut(Progress),
-    done: u64,
+    pub(super) done: u64,
     total: u64,
 }
 
 impl Loader<'_> {
-    fn tensor(&self, role: Role, layer: Option<usize>) -> Result<&TensorSpec, ExecutorError> {
+    pub(super) fn tensor(&self, role: Role, layer: Option<usize>) -> Result<&TensorSpec, ExecutorError> {
         let missing =
             || Error::tensor(format!("{role:?}"), format!("of layer {layer:?} is not bound to a file"));
         Ok(self.spec.tensor(role, layer).ok_or_else(missing)?)
     }
 
-    fn report(&mut self, done: u64) {
+    pub(super) fn report(&mut self, done: u64) {
         self.done = done.min(self.total);
         (self.progress)(Progress { done: self.done, total: self.total });
     }
 
     /// Packs a matrix and gives its file pages back.
-    fn matrix(&mut self, role: Role, layer: Option<usize>) -> Result<Matrix, ExecutorError> {
+    pub(super) fn matrix(&mut self, role: Role, layer: Option<usize>) -> Result<Matrix, ExecutorError> {
         let tensor = self.tensor(role, layer)?.clone();
         let mut gathered = Vec::new();
         let bytes = self.source.raw_rows(&tensor, 0..tensor.rows(), &mut gathered)?;
@@ -101,7 +98,7 @@ impl Loader<'_> {
     }
 
     /// A norm, a bias or another short tensor, in 32-bit floats.
-    fn vector(&mut self, role: Role, layer: Option<usize>) -> Result<Vec<f32>, ExecutorError> {
+    pub(super) fn vector(&mut self, role: Role, layer: Option<usize>) -> Result<Vec<f32>, ExecutorError> {
         Ok(self.source.values(self.tensor(role, layer)?)?)
     }
 
@@ -118,7 +115,12 @@ impl Loader<'_> {
     }
 
     /// A norm's weight with its offset added.
-    fn norm(&mut self, norm: Norm, role: Role, layer: Option<usize>) -> Result<NormWeight, ExecutorError> {
+    pub(super) fn norm(
+        &mut self,
+        norm: Norm,
+        role: Role,
+        layer: Option<usize>,
+    ) -> Result<NormWeight, ExecutorError> {
         if norm.kind != NormKind::Rms {
             return Err(unsupported("another norm than RMS"));
         }
@@ -138,8 +140,8 @@ impl Loader<'_> {
             after_feed_forward: norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm)?,
             mixer: match &spec.mixer {
                 Mixer::Attention(attention) => MixerBlock::Attention(self.attention(attention, index)?),
-                Mixer::Latent(_) => return Err(unsupported("latent attention")),
-                Mixer::DeltaNet(delta) => MixerBlock::DeltaNet(self.delta_net(delta, index)?),
+                Mixer::Latent(latent) => MixerBlock::Latent(self.latent(latent, index)?),
+                Mixer::DeltaNet(_) => return Err(unsupported("a gated delta net")),
             },
             feed_forward: match &spec.feed_forward {
                 FeedForward::Dense(dense) => FeedForwardBlock::Dense(DenseBlock {
@@ -169,29 +171,6 @@ impl Loader<'_> {
             key: self.projection(Role::Key, qkv_bias(Role::KeyBias), at)?,
             value: self.projection(Role::Value, qkv_bias(Role::ValueBias), at)?,
             output: self.projection(Role::Output, attention.output_bias.then_some(Role::OutputBias), at)?,
-        })
-    }
-    fn delta_net(&mut self, delta: &GatedDeltaNet, index: usize) -> Result<DeltaBlock, ExecutorError> {
-        let at = Some(index);
-        // stored channel by channel, used tap by tap
-        let stored = self.vector(Role::DeltaConvolution, at)?;
-        let taps = delta.convolution;
-        let convolution = (0..taps).flat_map(|tap| stored.iter().skip(tap).step_by(taps)).copied().collect();
-        let rate = |stored: f32| match delta.decay {
-            DecayForm::LogRate => stored.exp(),
-            DecayForm::NegativeRate => -stored,
-        };
-        Ok(DeltaBlock {
-            spec: delta.clone(),
-            mixed: self.matrix(Role::DeltaQueryKeyValue, at)?,
-            gate: self.matrix(Role::DeltaGate, at)?,
-            beta: self.matrix(Role::DeltaBeta, at)?,
-            alpha: self.matrix(Role::DeltaAlpha, at)?,
-            output: self.matrix(Role::DeltaOutput, at)?,
-            convolution,
-            time_bias: self.vector(Role::DeltaTimeBias, at)?,
-            rates: self.vector(Role::DeltaDecay, at)?.into_iter().map(rate).collect(),
-            norm: self.norm(delta.output_norm, Role::DeltaNorm, at)?,
         })
     }
 }

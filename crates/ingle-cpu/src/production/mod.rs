@@ -3,10 +3,11 @@
 
 mod attention;
 mod cache;
-mod delta_net;
 mod dense;
+mod latent;
 mod layer;
 mod load;
+mod load_latent;
 mod norm;
 mod rotation;
 
@@ -18,6 +19,7 @@ use cache::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
 use ingle_model::spec::{ModelSpec, TensorSpec};
 use ingle_model::{Format, Source};
+pub use latent::LatentTimes;
 use layer::{Layer, Scratch, Step};
 pub use load::Progress;
 use norm::NormWeight;
@@ -189,7 +191,8 @@ impl Executor for Production {
 
     fn weight_bytes(&self) -> u64 {
         let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.head]);
-        matrices.map(|matrix| matrix.bytes() as u64).sum()
+        let matrices: u64 = matrices.map(|matrix| matrix.bytes() as u64).sum();
+        matrices + self.layers.iter().map(Layer::other_bytes).sum::<u64>()
     }
 
     fn kv_bytes(&self) -> u64 {

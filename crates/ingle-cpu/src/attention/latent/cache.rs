@@ -1,0 +1,114 @@
+//! What latent attention keeps of each position, in 16-bit floats: one row `[latent | rotated key]` for all heads,
+//! and, where the network has an indexer, one indexer key.
+//!
+//! Rows lie one after the other, because sparse attention gathers single ones; indexer keys are all read at every step
+//! and keep the position innermost, `[key][64]`, so that one vector holds one component of many positions. Both come
+//! in pages of 64 positions and take what the specification counts: nothing is kept per head.
+
+use crate::attention::cache::{halves, halves_mut};
+use crate::buffer::{Buffer, OutOfMemory};
+use crate::kernels::PAGE;
+use half::f16;
+
+/// Pages of one layer of one sequence.
+#[derive(Debug)]
+pub(crate) struct LatentKv {
+    width: usize,
+    index_width: usize,
+    rows: Vec<Buffer>,
+    index_keys: Vec<Buffer>,
+}
+
+impl LatentKv {
+    /// Rows of `width` values, indexer keys of `index_width` (0: no indexer).
+    pub(crate) fn new(width: usize, index_width: usize) -> LatentKv {
+        LatentKv { width, index_width, rows: Vec::new(), index_keys: Vec::new() }
+    }
+
+    /// Makes room for `positions` positions.
+    pub(crate) fn grow(&mut self, positions: usize) -> Result<(), OutOfMemory> {
+        let page = |width: usize| Buffer::zeroed(width * PAGE * size_of::<f16>());
+        while self.rows.len() * PAGE < positions {
+            self.rows.push(page(self.width)?);
+        }
+        while self.index_width > 0 && self.index_keys.len() * PAGE < positions {
+            self.index_keys.push(page(self.index_width)?);
+        }
+        Ok(())
+    }
+
+    /// Gives back the pages that hold no position before `positions`.
+    pub(crate) fn shrink(&mut self, positions: usize) {
+        self.rows.truncate(positions.div_ceil(PAGE));
+        self.index_keys.truncate(positions.div_ceil(PAGE));
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let pages = |pages: &[Buffer]| pages.iter().map(|page| page.bytes().len() as u64).sum::<u64>();
+        pages(&self.rows) + pages(&self.index_keys)
+    }
+
+    /// Stores the row of a position that there is room for.
+    pub(crate) fn store_row(&mut self, position: usize, row: &[f16]) {
+        let page = halves_mut(self.rows[position / PAGE].bytes_mut());
+        page[position % PAGE * self.width..][..self.width].copy_from_slice(row);
+    }
+
+    /// Stores the indexer key of a position that there is room for.
+    pub(crate) fn store_index_key(&mut self, position: usize, key: &[f16]) {
+        let page = halves_mut(self.index_keys[position / PAGE].bytes_mut());
+        for (column, value) in page.chunks_exact_mut(PAGE).zip(key) {
+            column[position % PAGE] = *value;
+        }
+    }
+
+    /// The row of a position, `[latent | rotated key]`.
+    pub(crate) fn row(&self, position: usize) -> &[f16] {
+        &halves(self.rows[position / PAGE].bytes())[position % PAGE * self.width..][..self.width]
+    }
+
+    /// Indexer keys of a page, `[key][64]`; nothing where there is no such page.
+    pub(crate) fn index_page(&self, page: usize) -> &[f16] {
+        self.index_keys.get(page).map_or(&[], |page| halves(page.bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(width: usize, position: usize) -> Vec<f16> {
+        (0..width).map(|at| f16::from_f32((position * 7 + at) as f32)).collect()
+    }
+
+    #[test]
+    fn rows_and_index_keys_come_back_from_where_they_were_put() {
+        let mut kv = LatentKv::new(5, 3);
+        kv.grow(130).unwrap();
+        for position in [0, 63, 64, 129] {
+            kv.store_row(position, &row(5, position));
+            kv.store_index_key(position, &row(3, position + 1));
+        }
+        for position in [0, 63, 64, 129] {
+            assert_eq!(kv.row(position), row(5, position));
+            let page = kv.index_page(position / PAGE);
+            let key: Vec<f16> = (0..3).map(|at| page[at * PAGE + position % PAGE]).collect();
+            assert_eq!(key, row(3, position + 1));
+        }
+        assert!(kv.index_page(3).is_empty());
+    }
+
+    #[test]
+    fn a_position_takes_its_row_and_its_index_key_and_no_more() {
+        let mut kv = LatentKv::new(576, 128);
+        kv.grow(65).unwrap();
+        assert_eq!(kv.bytes(), 2 * 64 * (576 + 128) * 2);
+        kv.shrink(64);
+        assert_eq!(kv.bytes(), 64 * (576 + 128) * 2);
+        kv.shrink(0);
+        assert_eq!(kv.bytes(), 0);
+        let mut dense = LatentKv::new(576, 0);
+        dense.grow(1).unwrap();
+        assert_eq!(dense.bytes(), 64 * 576 * 2);
+    }
+}
