@@ -4,6 +4,7 @@
 mod attention;
 pub mod buffer;
 pub mod cpu;
+mod delta;
 pub mod kernels;
 pub mod matrix;
 pub mod pool;

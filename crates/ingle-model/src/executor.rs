@@ -111,6 +111,11 @@ pub enum ExecutorError {
     /// A sequence that was never opened, was closed, or comes twice in one step.
     #[error("sequence {0} is not open or comes twice in one step")]
     Sequence(u32),
+    /// A step that failed half-way has changed what a recurrent layer keeps.
+    #[error(
+        "a step that failed half-way left sequence {0} without the state of its last token; take it back or close it"
+    )]
+    Interrupted(u32),
 }
 
 /// Computes a network.

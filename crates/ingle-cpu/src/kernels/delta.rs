@@ -20,23 +20,23 @@
 
 use super::lanes::Lanes;
 use super::vectors::{load_part, silu, store_part, whole};
-use super::{DELTA_PANEL, DeltaGates};
+use super::{DELTA_PANEL, DeltaGates, Strided};
 
 #[inline(always)]
 pub(super) unsafe fn convolve<L: Lanes>(
-    inputs: &[f32],
-    weights: &[f32],
-    stride: usize,
+    inputs: Strided<'_>,
+    weights: Strided<'_>,
     taps: usize,
     out: &mut [f32],
 ) {
-    let (len, inputs, weights, out) = (out.len(), inputs.as_ptr(), weights.as_ptr(), out.as_mut_ptr());
-    let (whole, one) = (whole(len), L::splat_f(1.0));
+    let (len, out, one) = (out.len(), out.as_mut_ptr(), L::splat_f(1.0));
+    let input = |tap: usize, channel: usize| inputs.values.as_ptr().add(tap * inputs.stride + channel);
+    let weight = |tap: usize, channel: usize| weights.values.as_ptr().add(tap * weights.stride + channel);
+    let whole = whole(len);
     for c in (0..whole).step_by(16) {
         let mut sum = L::splat_f(0.0);
         for tap in 0..taps {
-            let at = tap * stride + c;
-            sum = L::fma(L::load_f(inputs.add(at)), L::load_f(weights.add(at)), sum);
+            sum = L::fma(L::load_f(input(tap, c)), L::load_f(weight(tap, c)), sum);
         }
         L::store_f(out.add(c), silu::<L>(sum, one));
     }
@@ -44,9 +44,8 @@ pub(super) unsafe fn convolve<L: Lanes>(
         let left = len - whole;
         let mut sum = L::splat_f(0.0);
         for tap in 0..taps {
-            let at = tap * stride + whole;
-            let input = load_part::<L>(inputs.add(at), left, 0.0);
-            sum = L::fma(input, load_part::<L>(weights.add(at), left, 0.0), sum);
+            let input = load_part::<L>(input(tap, whole), left, 0.0);
+            sum = L::fma(input, load_part::<L>(weight(tap, whole), left, 0.0), sum);
         }
         store_part::<L>(out.add(whole), left, silu::<L>(sum, one));
     }

@@ -112,7 +112,7 @@ macro_rules! kernel_table {
             use half::f16;
 
             use $crate::kernels::lanes::compile;
-            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Tile};
+            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Strided, Tile};
             use $crate::kernels::{blocks, delta, floats, gates, pages, superblocks, vectors};
 
             type L = $lanes;
@@ -142,7 +142,7 @@ macro_rules! kernel_table {
             compile!($features sigmoid_mul(x: &mut [f32], gate: &[f32]) = gates::sigmoid_mul::<L>);
             compile!($features soft_cap(x: &mut [f32], cap: f32) = gates::soft_cap::<L>);
             compile!($features convolve(
-                inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]
+                inputs: Strided<'_>, weights: Strided<'_>, taps: usize, out: &mut [f32]
             ) = delta::convolve::<L>);
             compile!($features delta_step(
                 state: &mut [f32], key: &[f32], query: &[f32], gates: DeltaGates, values: &[f32], out: &mut [f32]

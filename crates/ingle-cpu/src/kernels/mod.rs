@@ -42,6 +42,24 @@ pub type PageWeights = [[f32; PAGE]; QUERIES];
 /// Columns of a delta net's state that are updated together.
 pub const DELTA_PANEL: usize = 32;
 
+/// Rows that lie `stride` numbers apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// From the first number of the first row on.
+    pub values: &'a [f32],
+    /// From a row to the next.
+    pub stride: usize,
+}
+
+impl Strided<'_> {
+    /// Whether there are `rows` rows of `width` numbers.
+    fn holds(&self, rows: usize, width: usize) -> bool {
+        let before = rows.saturating_sub(1).checked_mul(self.stride);
+        rows == 0
+            || before.and_then(|before| before.checked_add(width)).is_some_and(|all| all <= self.values.len())
+    }
+}
+
 /// What drives one position of a delta net's recurrence.
 #[derive(Clone, Copy, Debug)]
 pub struct DeltaGates {

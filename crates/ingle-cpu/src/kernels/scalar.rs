@@ -7,7 +7,9 @@ use super::layout::{
     self, BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
 };
-use super::{DELTA_PANEL, DeltaGates, FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Tile};
+use super::{
+    DELTA_PANEL, DeltaGates, FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Strided, Tile,
+};
 
 /// The scalar table.
 pub(super) fn table() -> &'static Kernels {
@@ -307,9 +309,10 @@ fn soft_cap(x: &mut [f32], cap: f32) {
     x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
 }
 
-fn convolve(inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]) {
+fn convolve(inputs: Strided<'_>, weights: Strided<'_>, taps: usize, out: &mut [f32]) {
+    let at = |rows: Strided<'_>, tap: usize, c: usize| rows.values[tap * rows.stride + c];
     for (c, out) in out.iter_mut().enumerate() {
-        let sum: f32 = (0..taps).map(|tap| inputs[tap * stride + c] * weights[tap * stride + c]).sum();
+        let sum: f32 = (0..taps).map(|tap| at(inputs, tap, c) * at(weights, tap, c)).sum();
         *out = sum / (1.0 + (-sum).exp());
     }
 }

@@ -5,7 +5,8 @@ use ingle_model::Format;
 
 use super::{BlockKernel, FloatKernel, SuperblockKernel};
 use super::{
-    DELTA_PANEL, DeltaGates, FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES, Tile, scalar,
+    DELTA_PANEL, DeltaGates, FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES, Strided, Tile,
+    scalar,
 };
 
 /// An instruction set that kernels are written for.
@@ -57,7 +58,7 @@ pub struct Kernels {
     pub(super) gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) sigmoid_mul: unsafe fn(&mut [f32], &[f32]),
     pub(super) soft_cap: unsafe fn(&mut [f32], f32),
-    pub(super) convolve: unsafe fn(&[f32], &[f32], usize, usize, &mut [f32]),
+    pub(super) convolve: unsafe fn(Strided<'_>, Strided<'_>, usize, &mut [f32]),
     pub(super) delta_step: unsafe fn(&mut [f32], &[f32], &[f32], DeltaGates, &[f32], &mut [f32]),
     pub(super) add: unsafe fn(&mut [f32], &[f32]),
     pub(super) scale: unsafe fn(&mut [f32], f32),
@@ -203,14 +204,11 @@ impl Kernels {
     }
 
     /// One position of a causal depthwise convolution of some channels, and its activation:
-    /// `out[c] = silu(sum over i of inputs[i * stride + c] * weights[i * stride + c])`, the oldest of `taps` inputs
-    /// first.
-    pub fn convolve(&self, inputs: &[f32], weights: &[f32], stride: usize, taps: usize, out: &mut [f32]) {
-        let last = taps.saturating_sub(1).checked_mul(stride).and_then(|last| last.checked_add(out.len()));
-        let reach = if taps == 0 { Some(0) } else { last };
-        assert!(reach.is_some_and(|reach| reach <= inputs.len() && reach <= weights.len()));
+    /// `out[c] = silu(sum over i of inputs[i][c] * weights[i][c])`, the oldest of `taps` inputs first.
+    pub fn convolve(&self, inputs: Strided<'_>, weights: Strided<'_>, taps: usize, out: &mut [f32]) {
+        assert!(inputs.holds(taps, out.len()) && weights.holds(taps, out.len()));
         // SAFETY: see the head of the block.
-        unsafe { (self.convolve)(inputs, weights, stride, taps, out) }
+        unsafe { (self.convolve)(inputs, weights, taps, out) }
     }
 
     /// One position of the gated delta rule for up to [`DELTA_PANEL`] columns of a state `[key width][DELTA_PANEL]`:

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{DELTA_PANEL, DeltaGates, Isa, Kernels, PAGE, QUERIES};
+use super::{DELTA_PANEL, DeltaGates, Isa, Kernels, PAGE, QUERIES, Strided};
 
 fn tables() -> Vec<&'static Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
@@ -309,15 +309,17 @@ fn one_plus_tanh(u: f64) -> f64 {
 fn a_convolution_sums_its_taps_channel_by_channel() {
     for kernels in tables() {
         for (channels, taps) in [(1, 1), (16, 4), (40, 2), (77, 3), (512, 4)] {
-            let (inputs, weights) = (numbers(channels * taps, 3.0, 13), numbers(channels * taps, 1.0, 14));
+            let stride = channels + 5;
+            let (inputs, weights) = (numbers(stride * taps, 3.0, 13), numbers(channels * taps, 1.0, 14));
             // all channels, and some from the middle on
             for first in [0, channels / 3] {
                 let mut out = vec![0.0; channels - first];
-                kernels.convolve(&inputs[first..], &weights[first..], channels, taps, &mut out);
+                let rows = |values, stride| Strided { values, stride };
+                let (inputs, weights) = (rows(&inputs[first..], stride), rows(&weights[first..], channels));
+                kernels.convolve(inputs, weights, taps, &mut out);
                 for (c, out) in out.iter().enumerate() {
-                    let at = |tap: usize| tap * channels + first + c;
-                    let sum: f64 =
-                        (0..taps).map(|i| f64::from(inputs[at(i)]) * f64::from(weights[at(i)])).sum();
+                    let at = |rows: Strided<'_>, tap: usize| f64::from(rows.values[tap * rows.stride + c]);
+                    let sum: f64 = (0..taps).map(|tap| at(inputs, tap) * at(weights, tap)).sum();
                     let exact = sum / (1.0 + (-sum).exp());
                     assert_close(*out, exact, 2e-6 * (1.0 + exact.abs()), kernels.isa().name());
                 }

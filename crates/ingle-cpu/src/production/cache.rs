@@ -1,8 +1,10 @@
 //! What a sequence keeps per layer: one kind of cache per kind of mixer.
 
+use super::load::unsupported;
 use crate::attention::cache::LayerKv;
 use crate::attention::latent::cache::LatentKv;
 use crate::buffer::OutOfMemory;
+use crate::delta::state::DeltaState;
 use ingle_model::executor::ExecutorError;
 use std::ops::Range;
 
@@ -11,6 +13,8 @@ use std::ops::Range;
 pub(super) enum LayerCache {
     /// Keys and values of grouped-query attention.
     Attention(LayerKv),
+    /// State of a gated delta net.
+    DeltaNet(DeltaState),
     /// Rows, and perhaps indexer keys, of latent attention.
     Latent(LatentKv),
 }
@@ -20,6 +24,7 @@ impl LayerCache {
     pub(super) fn grow(&mut self, positions: Range<usize>) -> Result<(), OutOfMemory> {
         match self {
             LayerCache::Attention(kv) => kv.grow(positions),
+            LayerCache::DeltaNet(state) => state.grow(positions),
             LayerCache::Latent(kv) => kv.grow(positions.end),
         }
     }
@@ -29,6 +34,7 @@ impl LayerCache {
     pub(super) fn earlier(&self, positions: usize) -> usize {
         match self {
             LayerCache::Attention(kv) => kv.earlier(positions),
+            LayerCache::DeltaNet(state) => state.earlier(positions),
             LayerCache::Latent(_) => positions,
         }
     }
@@ -37,6 +43,7 @@ impl LayerCache {
     pub(super) fn shrink(&mut self, positions: usize) {
         match self {
             LayerCache::Attention(kv) => kv.shrink(positions),
+            LayerCache::DeltaNet(state) => state.shrink(positions),
             LayerCache::Latent(kv) => kv.shrink(positions),
         }
     }
@@ -44,6 +51,7 @@ impl LayerCache {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             LayerCache::Attention(kv) => kv.bytes(),
+            LayerCache::DeltaNet(state) => state.bytes(),
             LayerCache::Latent(kv) => kv.bytes(),
         }
     }
@@ -52,7 +60,7 @@ impl LayerCache {
     pub(super) fn attention(&mut self) -> Result<&mut LayerKv, ExecutorError> {
         match self {
             LayerCache::Attention(kv) => Ok(kv),
-            _ => Err(other_kind()),
+            _ => Err(another_kind()),
         }
     }
 
@@ -60,12 +68,20 @@ impl LayerCache {
     pub(super) fn latent(&mut self) -> Result<&mut LatentKv, ExecutorError> {
         match self {
             LayerCache::Latent(kv) => Ok(kv),
-            _ => Err(other_kind()),
+            _ => Err(another_kind()),
+        }
+    }
+
+    /// The state of a gated delta net.
+    pub(super) fn delta_net(&mut self) -> Result<&mut DeltaState, ExecutorError> {
+        match self {
+            LayerCache::DeltaNet(state) => Ok(state),
+            _ => Err(another_kind()),
         }
     }
 }
 
-/// Never seen: a layer makes its own caches.
-fn other_kind() -> ExecutorError {
-    ExecutorError::Unsupported { executor: "processor", what: "a layer has another layer's cache".into() }
+/// A layer asks for the cache of another mixer: sequences are opened with the layers' own kinds.
+fn another_kind() -> ExecutorError {
+    unsupported("a layer whose cache is of another kind")
 }

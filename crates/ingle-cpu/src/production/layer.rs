@@ -2,6 +2,7 @@
 
 use super::attention::AttentionBlock;
 use super::cache::LayerCache;
+use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
 use super::latent::LatentBlock;
 use super::norm::NormWeight;
@@ -25,6 +26,7 @@ pub(super) struct Layer {
 #[allow(clippy::large_enum_variant)] // one per layer
 pub(super) enum MixerBlock {
     Attention(AttentionBlock),
+    DeltaNet(DeltaBlock),
     Latent(LatentBlock),
 }
 
@@ -54,6 +56,7 @@ pub(super) struct Scratch {
     pub(super) block_out: Vec<f32>,
     pub(super) activations: Activations,
     pub(super) attention: super::attention::Scratch,
+    pub(super) delta_net: super::delta_net::Scratch,
     pub(super) latent: super::latent::Scratch,
     pub(super) dense: super::dense::Scratch,
 }
@@ -97,19 +100,20 @@ impl Projection {
 
 impl Layer {
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let mixer: Box<dyn Iterator<Item = &Matrix>> = match &self.mixer {
-            MixerBlock::Attention(attention) => Box::new(attention.matrices()),
-            MixerBlock::Latent(latent) => Box::new(latent.matrices()),
+        let mixer: Vec<&Matrix> = match &self.mixer {
+            MixerBlock::Attention(attention) => attention.matrices().collect(),
+            MixerBlock::Latent(latent) => latent.matrices().collect(),
+            MixerBlock::DeltaNet(delta) => delta.matrices().collect(),
         };
         let FeedForwardBlock::Dense(feed_forward) = &self.feed_forward;
-        mixer.chain(feed_forward.matrices())
+        mixer.into_iter().chain(feed_forward.matrices())
     }
 
     /// Resident bytes of weights that are not kept as [`matrices`](Self::matrices).
     pub(super) fn other_bytes(&self) -> u64 {
         match &self.mixer {
             MixerBlock::Latent(latent) => latent.up.bytes() as u64,
-            MixerBlock::Attention(_) => 0,
+            MixerBlock::Attention(_) | MixerBlock::DeltaNet(_) => 0,
         }
     }
 
@@ -117,6 +121,7 @@ impl Layer {
     pub(super) fn cache(&self) -> LayerCache {
         match &self.mixer {
             MixerBlock::Attention(attention) => LayerCache::Attention(attention.cache()),
+            MixerBlock::DeltaNet(delta) => LayerCache::DeltaNet(delta.cache()),
             MixerBlock::Latent(latent) => LayerCache::Latent(latent.cache()),
         }
     }
@@ -132,6 +137,7 @@ impl Layer {
         begin(step.cpu, &self.before_mixer, scratch);
         match &self.mixer {
             MixerBlock::Attention(attention) => attention.run(step, index, sequences, scratch)?,
+            MixerBlock::DeltaNet(delta) => delta.run(step, index, sequences, scratch)?,
             MixerBlock::Latent(latent) => latent.run(step, index, sequences, scratch)?,
         }
         join(step.cpu, &self.after_mixer, scratch);

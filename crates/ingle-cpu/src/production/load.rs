@@ -1,6 +1,7 @@
 //! From bound tensors to packed weights.
 
 use super::attention::AttentionBlock;
+use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
 use super::layer::{FeedForwardBlock, Layer, MixerBlock, Projection};
 use super::norm::NormWeight;
@@ -10,7 +11,9 @@ use crate::Cpu;
 use crate::matrix::Matrix;
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::{Attention, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
+use ingle_model::spec::{
+    Attention, DecayForm, FeedForward, GatedDeltaNet, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec,
+};
 use ingle_model::{Error, Source};
 use std::sync::Arc;
 
@@ -140,8 +143,8 @@ impl Loader<'_> {
             after_feed_forward: norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm)?,
             mixer: match &spec.mixer {
                 Mixer::Attention(attention) => MixerBlock::Attention(self.attention(attention, index)?),
+                Mixer::DeltaNet(delta) => MixerBlock::DeltaNet(self.delta_net(delta, index)?),
                 Mixer::Latent(latent) => MixerBlock::Latent(self.latent(latent, index)?),
-                Mixer::DeltaNet(_) => return Err(unsupported("a gated delta net")),
             },
             feed_forward: match &spec.feed_forward {
                 FeedForward::Dense(dense) => FeedForwardBlock::Dense(DenseBlock {
@@ -171,6 +174,29 @@ impl Loader<'_> {
             key: self.projection(Role::Key, qkv_bias(Role::KeyBias), at)?,
             value: self.projection(Role::Value, qkv_bias(Role::ValueBias), at)?,
             output: self.projection(Role::Output, attention.output_bias.then_some(Role::OutputBias), at)?,
+        })
+    }
+    fn delta_net(&mut self, delta: &GatedDeltaNet, index: usize) -> Result<DeltaBlock, ExecutorError> {
+        let at = Some(index);
+        // stored channel by channel, used tap by tap
+        let stored = self.vector(Role::DeltaConvolution, at)?;
+        let taps = delta.convolution;
+        let convolution = (0..taps).flat_map(|tap| stored.iter().skip(tap).step_by(taps)).copied().collect();
+        let rate = |stored: f32| match delta.decay {
+            DecayForm::LogRate => stored.exp(),
+            DecayForm::NegativeRate => -stored,
+        };
+        Ok(DeltaBlock {
+            spec: delta.clone(),
+            mixed: self.matrix(Role::DeltaQueryKeyValue, at)?,
+            gate: self.matrix(Role::DeltaGate, at)?,
+            beta: self.matrix(Role::DeltaBeta, at)?,
+            alpha: self.matrix(Role::DeltaAlpha, at)?,
+            output: self.matrix(Role::DeltaOutput, at)?,
+            convolution,
+            time_bias: self.vector(Role::DeltaTimeBias, at)?,
+            rates: self.vector(Role::DeltaDecay, at)?.into_iter().map(rate).collect(),
+            norm: self.norm(delta.output_norm, Role::DeltaNorm, at)?,
         })
     }
 }

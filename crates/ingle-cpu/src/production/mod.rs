@@ -3,6 +3,7 @@
 
 mod attention;
 mod cache;
+mod delta_net;
 mod dense;
 mod latent;
 mod layer;
