@@ -51,11 +51,14 @@ pub enum IntegerWidth {
 pub struct Metadata {
     entries: Vec<(String, Value)>,
     index: std::collections::HashMap<String, usize>,
+    /// Keys of a JSON document that are there and `null`.
+    nulls: std::collections::HashSet<String>,
 }
 
 impl Metadata {
     /// A JSON document with nested objects flattened to dotted keys (`rope_scaling.factor`), so that a `config.json`
-    /// reads like a GGUF header. `null` counts as absent; arrays that are not of one plain type are left out.
+    /// reads like a GGUF header. `null` has no value, but see [`Metadata::is_null`]; an array that is not of one plain
+    /// type is there, but readable as nothing.
     pub fn from_json(document: &serde_json::Value) -> Metadata {
         let mut metadata = Metadata::default();
         flatten(&mut metadata, "", document, 0);
@@ -77,6 +80,11 @@ impl Metadata {
     /// The value of a key, if present.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.index.get(key).map(|&at| &self.entries[at].1)
+    }
+
+    /// True for a key that a JSON document holds as `null`: it says "none", where a missing key says nothing.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.nulls.contains(key)
     }
 
     /// Entries in file order.
@@ -156,6 +164,15 @@ impl Metadata {
         self.typed(key, "an array of integers", |value| match value {
             Value::Signeds(list, _) => Some(list.clone()),
             Value::Unsigneds(list, _) => list.iter().map(|&n| i64::try_from(n).ok()).collect(),
+            Value::Strings(list) if list.is_empty() => Some(Vec::new()), // how an empty JSON array is held
+            _ => None,
+        })
+    }
+
+    /// An array of truth values, `None` when absent.
+    pub fn flags(&self, key: &str) -> Result<Option<&[bool]>> {
+        self.typed(key, "an array of truth values", |value| match value {
+            Value::Bools(list) => Some(list.as_slice()),
             _ => None,
         })
     }
@@ -202,7 +219,10 @@ fn flatten(metadata: &mut Metadata, prefix: &str, document: &serde_json::Value, 
         _ => Value::F64(number.as_f64().unwrap_or(f64::NAN)),
     };
     let value = match document {
-        Json::Null => return,
+        Json::Null => {
+            metadata.nulls.insert(prefix.to_owned());
+            return;
+        }
         Json::Bool(flag) => Value::Bool(*flag),
         Json::Number(plain) => number(plain),
         Json::String(text) => Value::String(text.clone()),
@@ -217,7 +237,7 @@ fn flatten(metadata: &mut Metadata, prefix: &str, document: &serde_json::Value, 
                 (_, Some(list), ..) => Value::Signeds(list, IntegerWidth::W64),
                 (_, _, Some(list), _) => Value::F64s(list),
                 (.., Some(list)) => Value::Bools(list),
-                _ => return,
+                _ => Value::Nested(Vec::new()),
             }
         }
         Json::Object(fields) => {

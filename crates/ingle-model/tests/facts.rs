@@ -155,6 +155,8 @@ fn network(row: &Value) -> ModelSpec {
         final_norm: norm,
         head: Head { tied: row["tied_embeddings"].as_bool().unwrap(), bias: false, soft_cap: None },
         next_token: vec![],
+        next_token_tensors: vec![],
+        notices: vec![],
         tensors: vec![],
         unused: vec![],
     }

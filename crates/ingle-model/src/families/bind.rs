@@ -1,10 +1,9 @@
 //! Finds the tensors a network needs among those a file has.
 
 use super::place::{Places, Run};
-use super::{Dialect, Header};
+use super::{Dialect, Header, names};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::metadata::Value;
 use crate::source::TensorInfo;
 use crate::spec::{Encoding, ModelSpec, Need, Piece, TensorSpec};
 use std::collections::{HashMap, HashSet};
@@ -19,27 +18,52 @@ pub(super) fn bind(
     header: &Header,
     places: fn(Dialect, &ModelSpec, &Need) -> Places,
 ) -> Result<()> {
-    let by_name = header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    let mut file = File { header, by_name, used: HashSet::new() };
+    let by_name: HashMap<_, _> = header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    let trunk = match header.dialect {
+        Dialect::Gguf => "model.",
+        Dialect::Hub => names::trunk(|name| by_name.contains_key(name)),
+    };
+    let mut file = File { header, by_name, trunk, used: HashSet::new() };
     let mut tensors = Vec::new();
     for need in spec.needs() {
         tensors.push(file.find(&need, places(header.dialect, spec, &need))?);
     }
+    // a file may leave the further-token blocks out: nothing runs them unasked
+    let further = spec.next_token_needs().into_iter();
+    let further = further.map(|need| file.find(&need, places(header.dialect, spec, &need)));
+    spec.next_token_tensors = further.collect::<Result<_>>().unwrap_or_default();
     let unused = header.tensors.iter().filter(|tensor| !file.used.contains(tensor.name.as_str()));
+    let unused = unused.filter(|tensor| !of_further_token(&tensor.name, spec, trunk));
     spec.unused = unused.map(|tensor| tensor.name.clone()).collect();
     spec.tensors = tensors;
-    Ok(())
+    spec.unused.iter().try_for_each(|name| file.refuse_contradiction(name, spec.layers.len()))
+}
+
+/// True for tensors of blocks that predict further tokens, which may hold copies of the embedding and the head.
+fn of_further_token(name: &str, spec: &ModelSpec, trunk: &str) -> bool {
+    let own = ["blk.".to_owned(), format!("{trunk}layers.")];
+    let number =
+        own.iter().find_map(|start| name.strip_prefix(start)?.split('.').next()?.parse::<usize>().ok());
+    let further = spec.layers.len()..spec.layers.len() + spec.next_token.len();
+    number.is_some_and(|number| further.contains(&number))
+        || (name.starts_with("mtp.") && !spec.next_token.is_empty())
 }
 
 struct File<'a> {
     header: &'a Header<'a>,
     by_name: HashMap<&'a str, &'a TensorInfo>,
+    /// What stands for `model.` in this file's names.
+    trunk: &'static str,
     used: HashSet<&'a str>,
 }
 
 impl<'a> File<'a> {
     /// The first alternative that the file has (or has begun).
-    fn find(&mut self, need: &Need, alternatives: Places) -> Result<TensorSpec> {
+    fn find(&mut self, need: &Need, mut alternatives: Places) -> Result<TensorSpec> {
+        if self.trunk != "model." {
+            let runs = alternatives.iter_mut().flatten();
+            runs.for_each(|run| run.name = names::placed(&run.name, self.trunk));
+        }
         let begun = |runs: &&Vec<Run>| runs.first().is_some_and(|run| self.stored(&run.name).is_some());
         let chosen = alternatives.iter().find(begun).or(alternatives.first());
         let mut pieces = Vec::new();
@@ -125,13 +149,28 @@ impl<'a> File<'a> {
     /// Rows and columns that share a scale in fp8 checkpoints.
     fn block_size(&self) -> Result<[usize; 2]> {
         let key = "quantization_config.weight_block_size";
-        match self.header.keys.get(key) {
-            Some(Value::Unsigneds(sizes, _)) => match sizes[..] {
-                [rows @ 1..=65_536, columns @ 1..=65_536] => Ok([rows as usize, columns as usize]),
-                _ => Err(Error::metadata(key, "must be two numbers from 1 to 65536")),
-            },
-            _ => Err(Error::metadata(key, "is missing, and the fp8 weights have block scales")),
+        let sizes = self.header.keys.integers(key)?.unwrap_or_default();
+        match sizes[..] {
+            [rows @ 1..=65_536, columns @ 1..=65_536] => Ok([rows as usize, columns as usize]),
+            [] => Err(Error::metadata(key, "is missing, and the fp8 weights have block scales")),
+            _ => Err(Error::metadata(key, "must be two numbers from 1 to 65536")),
         }
+    }
+
+    /// A bias that the network as described has no place for: its configuration and its tensors disagree, and
+    /// without it the answers would be wrong.
+    fn refuse_contradiction(&self, name: &str, layers: usize) -> Result<()> {
+        let Some((stem, "bias")) = name.rsplit_once('.') else { return Ok(()) };
+        let starts = ["blk.".to_owned(), format!("{}layers.", self.trunk)];
+        let number =
+            starts.iter().find_map(|start| name.strip_prefix(start)?.split('.').next()?.parse().ok());
+        let inside = number.is_some_and(|number: usize| number < layers);
+        if inside && self.used.contains(format!("{stem}.weight").as_str()) {
+            let what = "is in the file, and the network as its metadata describes it has no such bias; the file's \
+                        metadata and its tensors disagree";
+            return Err(Error::tensor(name, what));
+        }
+        Ok(())
     }
 
     /// A weight with another kind of scale beside it means something else than its own numbers say.

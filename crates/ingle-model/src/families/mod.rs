@@ -1,9 +1,19 @@
 //! From a file's metadata to a [`ModelSpec`]: one file per family, and nothing else here knows a family's name.
 
+mod base;
 mod bind;
+mod deepseek;
+mod gemma;
+mod gpt_oss;
+mod grouped;
+mod keys;
+mod layers;
 mod names;
 mod place;
 mod qwen;
+mod qwen_hybrid;
+mod qwen_moe;
+mod rope;
 mod validate;
 
 use crate::error::{Error, Result};
@@ -43,7 +53,8 @@ struct Family {
     places: fn(Dialect, &ModelSpec, &Need) -> Places,
 }
 
-const FAMILIES: &[Family] = &[qwen::FAMILY];
+const FAMILIES: &[Family] =
+    &[qwen::FAMILY, qwen_moe::FAMILY, qwen_hybrid::FAMILY, gemma::FAMILY, gpt_oss::FAMILY, deepseek::FAMILY];
 
 /// Describes the network in an opened model and binds its tensors.
 ///

@@ -1,7 +1,9 @@
 //! Where a needed tensor's rows may lie in a file, as each family says it.
 
 use super::{Dialect, names};
-use crate::spec::{Need, Role};
+use crate::spec::{
+    GatedDeltaNet, KeyUpLayout, LatentAttention, Mixer, ModelSpec, Need, Role, ValueHeadOrder,
+};
 
 /// Consecutive rows of a needed tensor, taken from one stored tensor. Outer dimensions of the stored tensor are
 /// flattened to rows; rows of a vector (or of experts' biases) are single numbers.
@@ -58,4 +60,122 @@ pub(super) fn fused_qkv(need: &Need, hidden: usize, rows: [usize; 3]) -> Option<
     let all = queries + keys + values;
     let shape: &[usize] = if suffix == "weight" { &[all, hidden] } else { &[all] };
     Some(vec![Run::rows(names::gguf_fused_qkv(need.layer?, suffix), shape, first, need.rows())])
+}
+
+/// Where a needed tensor lies in the layouts that families share: whole; rows of a fused one; one tensor per expert.
+pub(super) fn common(dialect: Dialect, spec: &ModelSpec, need: &Need) -> Places {
+    let mut places = Places::new();
+    let layer = need.layer.and_then(|layer| spec.layer(layer));
+    let mixer = layer.map(|layer| &layer.mixer);
+    match (dialect, need.role, mixer) {
+        (Dialect::Hub, Role::LatentKeyUp | Role::LatentValueUp, Some(Mixer::Latent(latent))) => {
+            return vec![latent_up(names::hub(need.role, need.layer), need.role, latent)];
+        }
+        (Dialect::Gguf, Role::LatentKeyUp | Role::LatentValueUp, Some(Mixer::Latent(latent)))
+            if latent.key_up == KeyUpLayout::Expanding =>
+        {
+            let name = format!("blk.{}.attn_kv_b.weight", need.layer.unwrap_or_default());
+            return vec![latent_up(name, need.role, latent)];
+        }
+        (Dialect::Hub, Role::Head, _) => {
+            places.push(vec![Run::whole("language_model.lm_head.weight", need)]);
+        }
+        (Dialect::Hub, Role::ExpertGate | Role::ExpertUp | Role::ExpertDown, _) => {
+            return hub_experts(need);
+        }
+        (Dialect::Gguf, Role::ExpertGate | Role::ExpertUp, _) => {
+            places.extend(usual(dialect, need));
+            let name = format!("blk.{}.ffn_gate_up_exps.weight", need.layer.unwrap_or_default());
+            places.push(expert_halves(name, need));
+            return places;
+        }
+        (_, _, Some(Mixer::DeltaNet(delta))) if delta.value_order == ValueHeadOrder::Grouped => {
+            places.extend(delta_packed(dialect, need, spec.hidden, delta));
+        }
+        _ => {}
+    }
+    places.splice(0..0, usual(dialect, need));
+    if let (Dialect::Gguf, Some(Mixer::Attention(attention))) = (dialect, mixer) {
+        let queries = attention.heads * attention.key_dim * if attention.output_gate { 2 } else { 1 };
+        let rows =
+            [queries, attention.kv_heads * attention.key_dim, attention.kv_heads * attention.value_dim];
+        places.extend(fused_qkv(need, spec.hidden, rows));
+    }
+    places
+}
+
+/// Rows of the joint projection from the latent, which holds per head the key's rows and then the value's.
+fn latent_up(name: String, role: Role, latent: &LatentAttention) -> Vec<Run> {
+    let LatentAttention { heads, nope_dim, value_dim, kv_rank, .. } = *latent;
+    let both = nope_dim + value_dim;
+    let (offset, rows) = if role == Role::LatentKeyUp { (0, nope_dim) } else { (nope_dim, value_dim) };
+    let shape = [heads * both, kv_rank];
+    (0..heads).map(|head| Run::rows(name.clone(), &shape, head * both + offset, rows)).collect()
+}
+
+/// Hub checkpoints keep experts one by one, or stacked with the gate's rows before the up rows.
+fn hub_experts(need: &Need) -> Places {
+    let (experts, shape) = match need.shape.split_first() {
+        Some((&experts, shape)) => (experts, shape),
+        None => return Places::new(),
+    };
+    let part = match need.role {
+        Role::ExpertGate => "gate_proj",
+        Role::ExpertUp => "up_proj",
+        _ => "down_proj",
+    };
+    let layer = need.layer.unwrap_or_default();
+    let one = |expert: usize| {
+        let name = format!("model.layers.{layer}.mlp.experts.{expert}.{part}.weight");
+        Run::rows(name, shape, 0, need.rows() / experts.max(1))
+    };
+    let stacked = names::hub(need.role, need.layer);
+    let stacked = match need.role {
+        Role::ExpertDown => vec![Run::whole(stacked, need)],
+        _ => expert_halves(stacked, need),
+    };
+    vec![(0..experts).map(one).collect(), stacked]
+}
+
+/// Rows of a stack that holds per expert the gate's rows and then the up rows.
+fn expert_halves(name: String, need: &Need) -> Vec<Run> {
+    let &[experts, inner, width] = &need.shape[..] else { return Vec::new() };
+    let shape = [experts, 2 * inner, width];
+    let offset = if need.role == Role::ExpertUp { inner } else { 0 };
+    let run = |expert: usize| Run::rows(name.clone(), &shape, 2 * inner * expert + offset, inner);
+    (0..experts).map(run).collect()
+}
+
+/// Rows of projections packed by key head: `[query | key | values | gates]`, and `[betas | alphas]`.
+fn delta_packed(dialect: Dialect, need: &Need, hidden: usize, delta: &GatedDeltaNet) -> Places {
+    let GatedDeltaNet { key_heads, key_dim, value_heads, value_dim, .. } = *delta;
+    let layer = need.layer.unwrap_or_default();
+    let (both, pairs) = match dialect {
+        Dialect::Hub => (
+            format!("model.layers.{layer}.linear_attn.in_proj_qkvz.weight"),
+            format!("model.layers.{layer}.linear_attn.in_proj_ba.weight"),
+        ),
+        Dialect::Gguf => (format!("blk.{layer}.ssm_in.weight"), format!("blk.{layer}.ssm_ba.weight")),
+    };
+    let share = value_heads / key_heads.max(1); // value heads of a key head
+    let values = share * value_dim;
+    // parts of a key head's rows, in their order there, as (first, rows)
+    let parts = |name: &str, per_head: usize, parts: &[(usize, usize)]| -> Vec<Run> {
+        let shape = [key_heads * per_head, hidden];
+        let runs = parts.iter().flat_map(|&(first, rows)| {
+            (0..key_heads).map(move |head| Run::rows(name, &shape, head * per_head + first, rows))
+        });
+        runs.collect()
+    };
+    let wide = 2 * key_dim + 2 * values;
+    let runs = match need.role {
+        Role::DeltaQueryKeyValue => {
+            parts(&both, wide, &[(0, key_dim), (key_dim, key_dim), (2 * key_dim, values)])
+        }
+        Role::DeltaGate => parts(&both, wide, &[(2 * key_dim + values, values)]),
+        Role::DeltaBeta => parts(&pairs, 2 * share, &[(0, share)]),
+        Role::DeltaAlpha => parts(&pairs, 2 * share, &[(share, share)]),
+        _ => return Places::new(),
+    };
+    vec![runs]
 }

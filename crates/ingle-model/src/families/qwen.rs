@@ -1,281 +1,170 @@
-//! Qwen2, Qwen2.5 and Qwen3, dense: grouped-query attention with rotated halves, SwiGLU, RMS norms before each block.
-//! Qwen2 has biases on query, key and value; Qwen3 has none and norms each query and key head before rotation.
+//! Qwen2, Qwen2.5 and Qwen3, dense, and the text networks of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: grouped-query attention
+//! with rotated halves, SwiGLU, RMS norms before each block. Qwen2 has biases on query, key and value; Qwen3 norms each
+//! query and key head before rotation.
 
-use super::place::{self, Places};
+use super::base::{Base, Defaults, Rest};
+use super::grouped::{Heads, Usual};
+use super::keys::{Keys, SILU};
+use super::layers::{self, FULL, Kind, SLIDING};
+use super::place;
+use super::rope::{self, Table};
 use super::{Dialect, Family, Header};
 use crate::error::{Error, Result};
-use crate::metadata::Metadata;
 use crate::spec::{
-    Activation, Attention, Dense, FeedForward, Head, LayerNorms, LayerSpec, Mixer, ModelSpec, Need, Norm,
-    Pairing, Rope, RopeScaling, Yarn,
+    Activation, Attention, AxisLayout, Dense, FeedForward, LayerNorms, LayerSpec, Mixer, ModelSpec, Norm,
+    Rope,
 };
 
-pub(super) const FAMILY: Family =
-    Family { gguf: &["qwen2", "qwen3"], hub: &["Qwen2ForCausalLM", "Qwen3ForCausalLM"], describe, places };
+pub(super) const FAMILY: Family = Family {
+    gguf: &["qwen2", "qwen3", "qwen2vl", "qwen3vl"],
+    hub: &[
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen2VLForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3VLForConditionalGeneration",
+    ],
+    describe,
+    places: place::common,
+};
 
-fn places(dialect: Dialect, spec: &ModelSpec, need: &Need) -> Places {
-    let mut places = place::usual(dialect, need);
-    let mixer = need.layer.map(|layer| &spec.layers[layer].mixer);
-    if let (Dialect::Gguf, Some(Mixer::Attention(attention))) = (dialect, mixer) {
-        let keys = attention.kv_heads * attention.key_dim;
-        let values = attention.kv_heads * attention.value_dim;
-        let rows = [attention.heads * attention.key_dim, keys, values];
-        places.extend(place::fused_qkv(need, spec.hidden, rows));
-    }
-    places
-}
-
-/// What the two spellings are reduced to.
-struct Dimensions {
-    name: Option<String>,
-    hidden: usize,
-    vocabulary: usize,
-    context: usize,
-    heads: Vec<usize>,
-    kv_heads: Vec<usize>,
-    key_dim: usize,
-    value_dim: usize,
-    inner: Vec<usize>,
+/// What dense networks and those of experts share.
+pub(super) struct Trunk {
+    pub(super) base: Base,
+    pub(super) norm: Norm,
+    pub(super) rope: Rope,
+    heads: Heads,
     windows: Vec<Option<usize>>,
-    epsilon: f32,
-    rope: Rope,
-    tied: bool,
-    head_bias: bool,
     qk_norm: bool,
     qkv_bias: bool,
     output_bias: bool,
 }
 
+/// Reads all but the feed-forward blocks. `third`: Qwen3 and later.
+pub(super) fn trunk(keys: &Keys, third: bool, width: Option<usize>, windows: bool) -> Result<Trunk> {
+    let base = Base::read(keys, Defaults { context: None, epsilon: 1e-6, tied: false })?;
+    let heads = Heads::read(keys, &base, Usual { width, ..Usual::default() })?;
+    let axes = if third { AxisLayout::Interleaved } else { AxisLayout::Chunked };
+    let dims = match keys.dialect {
+        Dialect::Gguf => keys.count("rope.dimension_count")?.unwrap_or(heads.key_dim),
+        Dialect::Hub => {
+            if let Some(share) = rope::hub_rotated_share(keys)?.filter(|&share| share != 1.0) {
+                return Err(keys.refused("partial_rotary_factor", share, "1"));
+            }
+            heads.key_dim
+        }
+    };
+    let table = Table { axes, ..Table::usual(keys.dialect, dims, base.context, 10_000.0) };
+    let rope = rope::read(keys, &table)?.rope;
+    let (qk_norm, qkv_bias, output_bias) = match keys.dialect {
+        Dialect::Gguf => (
+            third,
+            keys.has("blk.0.attn_q.bias") || keys.has("blk.0.attn_qkv.bias"),
+            keys.has("blk.0.attn_output.bias"),
+        ),
+        Dialect::Hub => {
+            keys.activation("hidden_act", "silu", SILU)?;
+            keys.must_be("use_qk_norm", third)?;
+            keys.must_be("mlp_bias", false)?;
+            if third {
+                let biases = keys.flag("attention_bias")?.unwrap_or(false);
+                (true, biases, biases)
+            } else {
+                keys.must_be("attention_bias", true)?;
+                (false, keys.flag("qkv_bias")?.unwrap_or(true), false)
+            }
+        }
+    };
+    let windows = match keys.dialect {
+        Dialect::Gguf => gguf_windows(keys, base.layers)?,
+        Dialect::Hub if windows => hub_windows(keys, base.layers)?,
+        Dialect::Hub => {
+            keys.must_be("use_sliding_window", false)?;
+            vec![None; base.layers]
+        }
+    };
+    let norm = Norm::rms(base.epsilon);
+    Ok(Trunk { base, norm, rope, heads, windows, qk_norm, qkv_bias, output_bias })
+}
+
+impl Trunk {
+    /// A layer around its feed-forward block.
+    pub(super) fn layer(&self, layer: usize, feed_forward: FeedForward) -> LayerSpec {
+        LayerSpec {
+            mixer: Mixer::Attention(Attention {
+                window: self.windows[layer],
+                qk_norm: self.qk_norm.then_some(self.norm),
+                qkv_bias: self.qkv_bias,
+                output_bias: self.output_bias,
+                ..self.heads.attention(layer)
+            }),
+            feed_forward,
+            norms: LayerNorms::before(self.norm),
+        }
+    }
+
+    /// The finished description.
+    pub(super) fn spec(self, keys: &Keys, architecture: &str, layers: Vec<LayerSpec>) -> ModelSpec {
+        let rest = Rest {
+            embedding_scale: 1.0,
+            layers,
+            ropes: vec![self.rope],
+            final_norm: self.norm,
+            head_soft_cap: None,
+            next_token: Vec::new(),
+        };
+        self.base.spec(keys, architecture, rest)
+    }
+}
+
 fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
-    let dimensions = match header.dialect {
-        Dialect::Gguf => from_gguf(header, architecture)?,
-        Dialect::Hub => from_hub(header, architecture)?,
-    };
-    let Dimensions { name, hidden, vocabulary, context, rope, tied, head_bias, .. } = dimensions;
-    let norm = Norm::rms(dimensions.epsilon);
-    let layers = (0..dimensions.heads.len()).map(|layer| LayerSpec {
-        mixer: Mixer::Attention(Attention {
-            heads: dimensions.heads[layer],
-            kv_heads: dimensions.kv_heads[layer],
-            key_dim: dimensions.key_dim,
-            value_dim: dimensions.value_dim,
-            scale: 1.0 / (dimensions.key_dim as f32).sqrt(),
-            rope: Some(0),
-            window: dimensions.windows[layer],
-            qk_norm: dimensions.qk_norm.then_some(norm),
-            qkv_bias: dimensions.qkv_bias,
-            output_bias: dimensions.output_bias,
-            sinks: false,
-            soft_cap: None,
-            output_gate: false,
-        }),
-        feed_forward: FeedForward::Dense(Dense {
-            inner: dimensions.inner[layer],
-            activation: Activation::Silu,
-        }),
-        norms: LayerNorms::before(norm),
-    });
-    Ok(ModelSpec {
-        architecture: architecture.to_owned(),
-        name,
-        hidden,
-        vocabulary,
-        context,
-        embedding_scale: 1.0,
-        layers: layers.collect(),
-        ropes: vec![rope],
-        final_norm: norm,
-        head: Head { tied, bias: head_bias, soft_cap: None },
-        next_token: Vec::new(),
-        tensors: Vec::new(),
-        unused: Vec::new(),
-    })
-}
-
-/// A layer has several tensors, so more layers than tensors is a lie; refused before anything is sized by it.
-fn plausible_layers(header: &Header, key: &str, layers: usize) -> Result<usize> {
-    if layers == 0 || layers > header.tensors.len() {
-        let what = format!("says {layers} layers, but the file has {} tensors", header.tensors.len());
-        return Err(Error::metadata(key, what));
-    }
-    Ok(layers)
-}
-
-/// Columns and rows of the embedding matrix.
-fn embedding_rows(header: &Header, name: &str) -> Result<usize> {
-    let embedding = header.tensors.iter().find(|tensor| tensor.name == name);
-    match embedding.map(|tensor| &tensor.shape[..]) {
-        Some([rows, _]) => Ok(*rows),
-        Some(_) => Err(Error::tensor(name, "must have two dimensions")),
-        None => Err(Error::tensor(name, "is missing from the file, and the network needs it")),
-    }
-}
-
-fn from_gguf(header: &Header, architecture: &str) -> Result<Dimensions> {
-    let keys = header.keys;
-    let key = |name: &str| format!("{architecture}.{name}");
-    let required = |name: &str| keys.required(&key(name), keys.count(&key(name))?);
-    let has = |name: &str| header.tensors.iter().any(|tensor| tensor.name == name);
-
-    let layers = plausible_layers(header, &key("block_count"), required("block_count")?)?;
-    let hidden = required("embedding_length")?;
-    let per_layer = |name: &str| keys.count_per_layer(&key(name), layers);
-    let heads_key = key("attention.head_count");
-    let heads = keys.required(&heads_key, per_layer("attention.head_count")?)?;
-    let kv_heads = per_layer("attention.head_count_kv")?.unwrap_or_else(|| heads.clone());
-    let default_dim = hidden / heads.first().copied().filter(|&heads| heads > 0).unwrap_or(1);
-    let key_dim = keys.count(&key("attention.key_length"))?.unwrap_or(default_dim);
-    let context = required("context_length")?;
-    let epsilon_key = key("attention.layer_norm_rms_epsilon");
-    let inner_key = key("feed_forward_length");
-    Ok(Dimensions {
-        name: keys.string("general.name")?.map(str::to_owned),
-        hidden,
-        vocabulary: embedding_rows(header, "token_embd.weight")?,
-        context,
-        kv_heads,
-        key_dim,
-        value_dim: keys.count(&key("attention.value_length"))?.unwrap_or(default_dim),
-        inner: keys.required(&inner_key, per_layer("feed_forward_length")?)?,
-        windows: vec![None; layers],
-        epsilon: keys.required(&epsilon_key, keys.float(&epsilon_key)?)? as f32,
-        rope: gguf_rope(keys, architecture, key_dim, context)?,
-        tied: !has("output.weight"),
-        head_bias: has("output.bias"),
-        qk_norm: has("blk.0.attn_q_norm.weight"),
-        qkv_bias: has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"),
-        output_bias: has("blk.0.attn_output.bias"),
-        heads,
-    })
-}
-
-/// Rotary table from GGUF keys: halves, with linear or YaRN context extension.
-fn gguf_rope(keys: &Metadata, architecture: &str, key_dim: usize, context: usize) -> Result<Rope> {
-    let key = |name: &str| format!("{architecture}.rope.{name}");
-    let float = |name: &str| keys.float(&key(name));
-    let base = float("freq_base")?.unwrap_or(10_000.0);
-    let dims = keys.count(&key("dimension_count"))?.unwrap_or(key_dim);
-    let factor = match float("scaling.factor")? {
-        Some(factor) => Some(factor),
-        None => float("scale_linear")?,
-    };
-    let kind = keys.string(&key("scaling.type"))?.unwrap_or("linear");
-    let attention_factor = float("scaling.attn_factor")?.unwrap_or(1.0) as f32;
-    let mut rope = Rope { magnitude: attention_factor, ..Rope::plain(dims, base, Pairing::Halves) };
-    match (kind, factor) {
-        ("none", _) | (_, None | Some(0.0 | 1.0)) => {}
-        ("linear", Some(factor)) => rope.scaling = RopeScaling::Linear { factor },
-        ("yarn", Some(factor)) => {
-            let original = keys.count(&key("scaling.original_context_length"))?.unwrap_or(context);
-            let yarn = yarn(factor, original as f64);
-            rope.magnitude *= yarn.magnitude();
-            rope.scaling = RopeScaling::Yarn(yarn);
+    let keys = &Keys::new(header, architecture);
+    let third = architecture.to_ascii_lowercase().starts_with("qwen3");
+    let trunk = trunk(keys, third, third.then_some(128), true)?;
+    let layers = trunk.base.layers;
+    let inner = match keys.dialect {
+        Dialect::Gguf => {
+            let key = "feed_forward_length";
+            keys.outer().required(&keys.full(key), keys.per_layer(key, layers)?)?
         }
-        (other, _) => {
-            let what = format!("is `{other}`; known are none, linear and yarn");
-            return Err(Error::metadata(key("scaling.type"), what));
-        }
-    }
-    Ok(rope)
-}
-
-fn yarn(factor: f64, original_context: f64) -> Yarn {
-    Yarn { factor, original_context, beta_fast: 32.0, beta_slow: 1.0, truncate: true }
-}
-
-fn from_hub(header: &Header, architecture: &str) -> Result<Dimensions> {
-    let keys = header.keys;
-    let required = |name: &str| keys.required(name, keys.count(name)?);
-    let has = |name: &str| header.tensors.iter().any(|tensor| tensor.name == name);
-    let layers = plausible_layers(header, "num_hidden_layers", required("num_hidden_layers")?)?;
-    let hidden = required("hidden_size")?;
-    let heads = required("num_attention_heads")?;
-    let key_dim = match keys.count("head_dim")? {
-        Some(dim) => dim,
-        None => hidden.checked_div(heads).unwrap_or(0),
+        Dialect::Hub => vec![keys.required("intermediate_size")?; layers],
     };
-    let activation = keys.string("hidden_act")?.unwrap_or("silu");
-    if activation != "silu" {
-        return Err(Error::metadata("hidden_act", format!("is `{activation}`; this family uses silu")));
-    }
-    let context = required("max_position_embeddings")?;
-    let vocabulary = embedding_rows(header, "model.embed_tokens.weight")?;
-    if let Some(stated) = keys.count("vocab_size")?.filter(|&stated| stated != vocabulary) {
-        let what = format!("says {stated}, but `model.embed_tokens.weight` has {vocabulary} rows");
-        return Err(Error::metadata("vocab_size", what));
-    }
-    Ok(Dimensions {
-        name: keys.string("_name_or_path")?.filter(|name| !name.is_empty()).map(str::to_owned),
-        hidden,
-        vocabulary,
-        context,
-        heads: vec![heads; layers],
-        kv_heads: vec![keys.count("num_key_value_heads")?.unwrap_or(heads); layers],
-        key_dim,
-        value_dim: key_dim,
-        inner: vec![required("intermediate_size")?; layers],
-        windows: hub_windows(keys, layers)?,
-        epsilon: keys.float("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-        rope: hub_rope(keys, key_dim, context)?,
-        tied: keys.flag("tie_word_embeddings")?.unwrap_or(false),
-        head_bias: false,
-        qk_norm: architecture.starts_with("Qwen3"),
-        qkv_bias: has("model.layers.0.self_attn.q_proj.bias"),
-        output_bias: has("model.layers.0.self_attn.o_proj.bias"),
-    })
+    let dense = |inner: usize| FeedForward::Dense(Dense { inner, activation: Activation::Silu });
+    let layers = (0..layers).map(|layer| trunk.layer(layer, dense(inner[layer]))).collect();
+    Ok(trunk.spec(keys, architecture, layers))
 }
 
-/// `layer_types` wins; else layers from `max_window_layers` on are windowed when `use_sliding_window` is set.
-fn hub_windows(keys: &Metadata, layers: usize) -> Result<Vec<Option<usize>>> {
+/// The files' writer drops windows, which no released model uses; a file that names one means something unknown here.
+fn gguf_windows(keys: &Keys, layers: usize) -> Result<Vec<Option<usize>>> {
+    match keys.count("attention.sliding_window")?.filter(|&window| window > 0) {
+        Some(window) => Err(keys.refused("attention.sliding_window", window, "no window")),
+        None => Ok(vec![None; layers]),
+    }
+}
+
+/// `layer_types` wins; else layers from `max_window_layers` on are windowed. Nothing is where `use_sliding_window` is
+/// not set.
+fn hub_windows(keys: &Keys, layers: usize) -> Result<Vec<Option<usize>>> {
+    let named = layers::named(keys, "layer_types", layers, &[FULL, SLIDING])?;
     let in_use = keys.flag("use_sliding_window")?.unwrap_or(false);
-    let Some(window) = keys.count("sliding_window")?.filter(|_| in_use) else {
-        return Ok(vec![None; layers]);
-    };
-    if let Some(types) = keys.strings("layer_types")? {
-        if types.len() != layers {
-            return Err(Error::metadata("layer_types", format!("must name {layers} layers")));
+    let window = keys.count("sliding_window")?.filter(|_| in_use);
+    match (named, window) {
+        (Some(kinds), None) if kinds.contains(&Kind::Sliding) => {
+            let what =
+                "names windowed layers, but use_sliding_window is not set or sliding_window is missing";
+            Err(Error::metadata(keys.full("layer_types"), what))
         }
-        return Ok(types.iter().map(|kind| (kind == "sliding_attention").then_some(window)).collect());
-    }
-    let first = keys.count("max_window_layers")?.unwrap_or(layers);
-    Ok((0..layers).map(|layer| (layer >= first).then_some(window)).collect())
-}
-
-/// Rotary table from `rope_theta` and `rope_scaling`, or from the newer `rope_parameters` that holds both.
-fn hub_rope(keys: &Metadata, key_dim: usize, context: usize) -> Result<Rope> {
-    let float = |name: &str| -> Result<Option<f64>> {
-        let newer = keys.float(&format!("rope_parameters.{name}"))?;
-        Ok(newer.or(keys.float(&format!("rope_scaling.{name}"))?))
-    };
-    let text = |name: &str| -> Result<Option<&str>> {
-        let newer = keys.string(&format!("rope_parameters.{name}"))?;
-        Ok(newer.or(keys.string(&format!("rope_scaling.{name}"))?))
-    };
-    let base = match float("rope_theta")? {
-        Some(base) => base,
-        None => keys.float("rope_theta")?.unwrap_or(10_000.0),
-    };
-    let mut rope = Rope::plain(key_dim, base, Pairing::Halves);
-    let kind = text("rope_type")?.or(text("type")?).unwrap_or("default");
-    let factor = || -> Result<f64> { keys.required("rope_scaling.factor", float("factor")?) };
-    match kind {
-        "default" => {}
-        "linear" => rope.scaling = RopeScaling::Linear { factor: factor()? },
-        "yarn" => {
-            let original = float("original_max_position_embeddings")?.unwrap_or(context as f64);
-            let mut yarn = yarn(factor()?, original);
-            yarn.beta_fast = float("beta_fast")?.unwrap_or(yarn.beta_fast);
-            yarn.beta_slow = float("beta_slow")?.unwrap_or(yarn.beta_slow);
-            rope.magnitude = match float("attention_factor")? {
-                Some(stated) => stated as f32,
-                None => yarn.magnitude(),
-            };
-            rope.scaling = RopeScaling::Yarn(yarn);
+        (Some(kinds), window) => {
+            Ok(kinds.into_iter().map(|kind| window.filter(|_| kind == Kind::Sliding)).collect())
         }
-        other => {
-            let what = format!("is `{other}`; known are default, linear and yarn");
-            return Err(Error::metadata("rope_scaling.rope_type", what));
+        (None, None) if in_use && !keys.is_null("sliding_window") => {
+            let what = "is missing, and use_sliding_window asks for it";
+            Err(Error::metadata(keys.full("sliding_window"), what))
+        }
+        (None, None) => Ok(vec![None; layers]),
+        (None, window) => {
+            let first = keys.or_assume("max_window_layers", keys.count("max_window_layers")?, 28);
+            Ok((0..layers).map(|layer| window.filter(|_| layer >= first)).collect())
         }
     }
-    Ok(rope)
 }

@@ -1,7 +1,10 @@
 //! Numbers that no network can have, refused before anything is sized or divided by them.
 
 use crate::error::{Error, Result};
-use crate::spec::{Attention, FeedForward, LayerNorms, Mixer, ModelSpec, Norm, RopeScaling};
+use crate::spec::{
+    Activation, Attention, ExpertGroups, FeedForward, GatedDeltaNet, GroupScore, LatentAttention, LayerNorms,
+    Mixer, MixtureOfExperts, ModelSpec, Norm, Rope, RopeScaling, SparseIndexer,
+};
 
 /// Larger than any dimension of a published network by orders of magnitude, small enough that products of a few
 /// dimensions fit 64 bits.
@@ -35,21 +38,37 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
             return Err(Error::metadata("rope", what));
         }
     }
-    for (index, layer) in spec.layers.iter().enumerate() {
+    let further = spec.next_token.iter().map(|block| &block.layer);
+    for (index, layer) in spec.layers.iter().chain(further).enumerate() {
         let wrong = |what: String| Error::metadata(format!("layer {index}"), what);
         let LayerNorms { before_mixer, after_mixer, before_feed_forward, after_feed_forward } = layer.norms;
         let around =
             [before_mixer, after_mixer, before_feed_forward, after_feed_forward, Some(spec.final_norm)];
         around.into_iter().flatten().try_for_each(norm_is_sane).map_err(wrong)?;
-        if let Mixer::Attention(attention) = &layer.mixer {
-            let dims = attention.rope.map_or(0, |rope| spec.ropes[rope].dims);
-            attention_is_sane(attention, dims).map_err(wrong)?;
+        match &layer.mixer {
+            Mixer::Attention(attention) => attention_is_sane(attention, &spec.ropes),
+            Mixer::Latent(latent) => latent_is_sane(latent, &spec.ropes),
+            Mixer::DeltaNet(delta) => delta_is_sane(delta),
         }
-        if let FeedForward::Dense(dense) = &layer.feed_forward {
-            within("feed-forward width", dense.inner)?;
+        .map_err(wrong)?;
+        match &layer.feed_forward {
+            FeedForward::Dense(dense) => within("feed-forward width", dense.inner)?,
+            FeedForward::Experts(moe) => experts_are_sane(moe).map_err(wrong)?,
         }
     }
-    Ok(())
+    if let Some(cap) = spec.head.soft_cap {
+        positive(cap).map_err(|what| Error::metadata("head's soft cap", what))?;
+    }
+    positive(spec.embedding_scale).map_err(|what| Error::metadata("embedding scale", what))
+}
+
+fn positive(number: f32) -> Result<(), String> {
+    if number.is_finite() && number > 0.0 { Ok(()) } else { Err(format!("is {number}; it must be positive")) }
+}
+
+/// Heads and their widths: no published network has any above a few thousand.
+fn small(size: usize) -> bool {
+    (1..=1 << 16).contains(&size)
 }
 
 fn norm_is_sane(norm: Norm) -> Result<(), String> {
@@ -60,10 +79,9 @@ fn norm_is_sane(norm: Norm) -> Result<(), String> {
     Err(format!("has a norm with epsilon {epsilon}; it must be a small positive number"))
 }
 
-fn attention_is_sane(attention: &Attention, rotated: usize) -> Result<(), String> {
+fn attention_is_sane(attention: &Attention, ropes: &[Rope]) -> Result<(), String> {
     let Attention { heads, kv_heads, key_dim, value_dim, .. } = *attention;
-    let in_range = |size: usize| (1..=1 << 16).contains(&size);
-    if ![heads, kv_heads, key_dim, value_dim].into_iter().all(in_range) {
+    if ![heads, kv_heads, key_dim, value_dim].into_iter().all(small) {
         return Err(format!(
             "has impossible attention sizes: {heads} heads, {kv_heads} KV heads, widths {key_dim} and {value_dim}"
         ));
@@ -71,6 +89,10 @@ fn attention_is_sane(attention: &Attention, rotated: usize) -> Result<(), String
     if !heads.is_multiple_of(kv_heads) {
         return Err(format!("has {heads} heads, which is not a multiple of its {kv_heads} KV heads"));
     }
+    let rotated = match attention.rope {
+        Some(rope) => ropes.get(rope).ok_or("names a rotary table that is not there")?.dims,
+        None => 0,
+    };
     if rotated > key_dim {
         return Err(format!("rotates {rotated} values of heads that are {key_dim} wide"));
     }
@@ -80,7 +102,92 @@ fn attention_is_sane(attention: &Attention, rotated: usize) -> Result<(), String
     if attention.window == Some(0) {
         return Err("has a window of no positions".into());
     }
-    Ok(())
+    if attention.output_gate && key_dim != value_dim {
+        return Err(format!("gates outputs {value_dim} wide with gates {key_dim} wide"));
+    }
+    positive(attention.soft_cap.unwrap_or(1.0)).map_err(|what| format!("has a soft cap that {what}"))?;
+    positive(attention.scale).map_err(|what| format!("has a scale that {what}"))
+}
+
+fn latent_is_sane(latent: &LatentAttention, ropes: &[Rope]) -> Result<(), String> {
+    let LatentAttention { heads, query_rank, kv_rank, nope_dim, rope_dim, value_dim, .. } = *latent;
+    let sizes = [heads, query_rank.unwrap_or(1), kv_rank, nope_dim, rope_dim, value_dim];
+    if !sizes.into_iter().all(small) {
+        return Err(format!(
+            "has impossible latent attention: {heads} heads, ranks {query_rank:?} and {kv_rank}, widths {nope_dim}, \
+             {rope_dim} and {value_dim}"
+        ));
+    }
+    let rotated = ropes.get(latent.rope).ok_or("names a rotary table that is not there")?.dims;
+    if rotated != rope_dim {
+        return Err(format!("rotates {rotated} values where {rope_dim} are kept for it"));
+    }
+    norm_is_sane(latent.rank_norm)?;
+    positive(latent.scale).map_err(|what| format!("has a scale that {what}"))?;
+    let Some(indexer) = &latent.indexer else { return Ok(()) };
+    let SparseIndexer { heads, head_dim, top_k, .. } = *indexer;
+    if ![heads, head_dim].into_iter().all(small) || top_k == 0 {
+        return Err(format!("has an impossible indexer: {heads} heads of {head_dim}, best {top_k}"));
+    }
+    let rotated = ropes.get(indexer.rope).ok_or("names a rotary table that is not there")?.dims;
+    if rotated > head_dim {
+        return Err(format!("rotates {rotated} values of indexer heads that are {head_dim} wide"));
+    }
+    if query_rank.is_none() {
+        return Err("has an indexer, whose queries come from a low-rank query, but no such rank".into());
+    }
+    norm_is_sane(indexer.key_norm)
+}
+
+fn delta_is_sane(delta: &GatedDeltaNet) -> Result<(), String> {
+    let GatedDeltaNet { key_heads, key_dim, value_heads, value_dim, convolution, .. } = *delta;
+    let sizes = [key_heads, key_dim, value_heads, value_dim];
+    if !sizes.into_iter().all(small) || !(1..=1024).contains(&convolution) {
+        return Err(format!(
+            "has an impossible delta net: {key_heads} key heads of {key_dim}, {value_heads} value heads of {value_dim}, a \
+             convolution over {convolution}"
+        ));
+    }
+    if !value_heads.is_multiple_of(key_heads) {
+        return Err(format!(
+            "has {value_heads} value heads, which is not a multiple of its {key_heads} key heads"
+        ));
+    }
+    norm_is_sane(delta.output_norm)
+}
+
+fn experts_are_sane(moe: &MixtureOfExperts) -> Result<(), String> {
+    let MixtureOfExperts { experts, used, inner, .. } = *moe;
+    if !small(experts) || inner == 0 || inner > LARGEST {
+        return Err(format!("has impossible experts: {experts} of width {inner}"));
+    }
+    if used == 0 || used > experts {
+        return Err(format!("uses {used} of {experts} experts per token"));
+    }
+    if let Some(groups) = moe.gating.groups {
+        let ExpertGroups { count, used: kept, score } = groups;
+        if count == 0 || !experts.is_multiple_of(count) {
+            return Err(format!("has {experts} experts, which {count} groups do not divide"));
+        }
+        let size = experts / count;
+        if kept == 0 || kept > count || kept * size < used {
+            return Err(format!(
+                "keeps {kept} of {count} groups of {size} experts, and needs {used} experts from them"
+            ));
+        }
+        if score == GroupScore::TwoBest && size < 2 {
+            return Err(format!("ranks groups by two experts, and they have {size}"));
+        }
+    }
+    if let Some(shared) = moe.shared.filter(|shared| shared.inner == 0 || shared.inner > LARGEST) {
+        return Err(format!("has an impossible shared expert of width {}", shared.inner));
+    }
+    if let Activation::ClampedSwiglu { alpha, limit } = moe.activation {
+        positive(alpha)
+            .and(positive(limit))
+            .map_err(|what| format!("has an activation whose clamp {what}"))?;
+    }
+    positive(moe.gating.scale).map_err(|what| format!("has a factor on its experts that {what}"))
 }
 
 fn within(name: &str, size: usize) -> Result<()> {

@@ -6,6 +6,7 @@
 mod cost;
 mod feed_forward;
 mod mixer;
+mod next_token;
 mod rope;
 mod tensors;
 
@@ -16,6 +17,7 @@ pub use feed_forward::{
 pub use mixer::{
     Attention, DecayForm, GatedDeltaNet, KeyUpLayout, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder,
 };
+pub use next_token::NextTokenBlock;
 pub use rope::{AxisLayout, AxisSections, Pairing, Rope, RopeScaling, Yarn};
 pub use tensors::{Encoding, Need, Piece, Role, TensorSpec};
 
@@ -43,11 +45,15 @@ pub struct ModelSpec {
     /// How hidden rows become logits.
     pub head: Head,
     /// Trailing blocks that predict further tokens (MTP); not part of the plain forward pass.
-    pub next_token: Vec<LayerSpec>,
+    pub next_token: Vec<NextTokenBlock>,
     /// Where each tensor of the network lies; empty while no file is bound.
     pub tensors: Vec<TensorSpec>,
+    /// Where the tensors of the further-token blocks lie; empty where the file leaves any of them out.
+    pub next_token_tensors: Vec<TensorSpec>,
     /// Tensors of the file that this description does not use.
     pub unused: Vec<String>,
+    /// What people must know about how the file was understood: values it leaves out and where they were taken from.
+    pub notices: Vec<String>,
 }
 
 /// One layer: `x += after(mixer(before(x)))`, then the same with the feed-forward.

@@ -73,6 +73,11 @@ pub enum Role {
     SharedUp,
     SharedDown,
     SharedRouter,
+    // blocks that predict further tokens
+    NextEmbeddingNorm,
+    NextHiddenNorm,
+    NextJoin,
+    NextFinalNorm,
 }
 
 impl Role {
@@ -227,9 +232,9 @@ impl ModelSpec {
     }
 }
 
-type Shapes = Vec<(Role, Vec<usize>)>;
+pub(super) type Shapes = Vec<(Role, Vec<usize>)>;
 
-fn layer_needs(layer: &LayerSpec, hidden: usize) -> Shapes {
+pub(super) fn layer_needs(layer: &LayerSpec, hidden: usize) -> Shapes {
     let mut shapes = Shapes::new();
     let norms = &layer.norms;
     if norms.before_mixer.is_some() {
