@@ -63,10 +63,11 @@ fn attended(cpu: &Cpu, attention: &Attention, kv: &LayerKv, first: usize, rows: 
     let width = attention.heads * attention.key_dim;
     let queries: Vec<f32> = (first..first + rows).flat_map(|at| numbers(at, width, 3)).collect();
     let placed = Placed { sequence: SequenceId(0), rows: 0..rows, first };
-    let sinks = [0.5, -0.5, 1.0, 0.0, -2.0, 3.0];
-    let work = Work { attention, kv, placed: &placed, queries: &queries, sinks: &sinks };
+    let all = [0.5, -0.5, 1.0, 0.0, -2.0, 3.0];
+    let sinks = if attention.sinks { &all[..] } else { &[] };
+    let work = Work { attention, kv, placed: &placed, queries: &queries, sinks };
     let mut out = vec![f32::NAN; rows * attention.heads * attention.value_dim];
-    attend(cpu, &work, &mut out);
+    attend(cpu, &work, &mut Vec::new(), &mut out);
     out
 }
 
@@ -143,5 +144,22 @@ fn a_sequence_goes_back_as_far_as_its_window_is_held() {
         fill(&cpu, &attention, &mut kv, 0, 3);
         let first = attended(&cpu, &attention, &full, 0, 3);
         assert_eq!(attended(&cpu, &attention, &kv, 0, 3), first);
+    }
+}
+
+#[test]
+fn pages_parted_among_threads_give_the_same() {
+    for (window, sinks) in [(None, false), (None, true), (Some(700), true)] {
+        let attention = Attention { sinks, ..attention(window) };
+        let mut kv = cache(&attention, window);
+        let (alone, together) = (Cpu::with(1, Kernels::best()), Cpu::with(8, Kernels::best()));
+        fill(&alone, &attention, &mut kv, 0, 1500);
+        for (first, rows) in [(1499, 1), (1497, 3), (1400, 9)] {
+            let expected = attended(&alone, &attention, &kv, first, rows);
+            let ours = attended(&together, &attention, &kv, first, rows);
+            for (ours, expected) in ours.iter().zip(&expected) {
+                assert!((ours - expected).abs() < 1e-5, "{ours} is not {expected}");
+            }
+        }
     }
 }

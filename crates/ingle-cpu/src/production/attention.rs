@@ -42,6 +42,7 @@ pub(super) struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
     attended: Vec<f32>,
+    partial: Vec<f32>,
     half_keys: Vec<f16>,
     half_values: Vec<f16>,
 }
@@ -71,12 +72,12 @@ impl AttentionBlock {
 
         let (cpu, rows) = (step.cpu, step.rows);
         let layer::Scratch { attention, activations, block_out, .. } = scratch;
-        let Scratch { queries, attended, gates, .. } = attention;
+        let Scratch { queries, attended, gates, partial, .. } = attention;
         attended.resize(rows * self.output.matrix.columns(), 0.0);
         for placed in step.placed {
             let kv = &*sequences.get_mut(placed.sequence)?.kv[index].attention()?;
             let work = Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks };
-            attend(cpu, &work, attended);
+            attend(cpu, &work, partial, attended);
         }
         if self.spec.output_gate {
             close_gates(cpu, attended, gates);
