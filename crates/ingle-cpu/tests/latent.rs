@@ -63,6 +63,8 @@ fn network(sizes: Sizes, layers: usize) -> ModelSpec {
         final_norm: norm,
         head: Head { tied: true, bias: false, soft_cap: None },
         next_token: Vec::new(),
+        next_token_tensors: Vec::new(),
+        notices: Vec::new(),
         tensors: Vec::new(),
         unused: Vec::new(),
     }
