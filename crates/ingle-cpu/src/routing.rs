@@ -2,13 +2,15 @@
 //!
 //! With logits `l` and a stored selection bias `b` (zero where there is none):
 //!
-//!     s = scoring(l)                     softmax over all, sigmoid, sqrt(ln(1 + e^l)), or l itself
-//!     c = s + b                          what the choice looks at
-//!     groups, if any:                    consecutive, of equal size; only experts of the best ones stay in the choice
-//!     chosen = the `used` largest c      largest first; of equal ones the lower index
-//!     w = s of the chosen                for softmax of the selected: their softmax
-//!     w = w / (sum of w + 1e-20)         where weights are normalised
-//!     w = w * scale
+//! ```text
+//! s = scoring(l)                     softmax over all, sigmoid, sqrt(ln(1 + e^l)), or l itself
+//! c = s + b                          what the choice looks at
+//! groups, if any:                    consecutive, of equal size; only experts of the best ones stay in the choice
+//! chosen = the `used` largest c      largest first; of equal ones the lower index
+//! w = s of the chosen                for softmax of the selected: their softmax
+//! w = w / (sum of w + 1e-20)         where weights are normalised
+//! w = w * scale
+//! ```
 
 use ingle_model::spec::{ExpertGroups, Gating, GroupScore, Scoring};
 use std::cmp::Ordering;

@@ -1,9 +1,10 @@
 //! Gates, activations and soft caps over rows of floats:
 //!
 //! ```text
-//! gelu_mul     out = gelu(gate) * up      gelu(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
-//! sigmoid_mul  x   = x / (1 + exp(-gate))
-//! soft_cap     x   = cap tanh(x / cap)    tanh(y) = m / (m + 2), m = exp(2 y) - 1
+//! gelu_mul        out = gelu(gate) * up      gelu(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
+//! clamped_swiglu  out = g / (1 + exp(-alpha g)) * (u + 1)    g = min(gate, limit), u = up within limit on both sides
+//! sigmoid_mul     x   = x / (1 + exp(-gate))
+//! soft_cap        x   = cap tanh(x / cap)    tanh(y) = m / (m + 2), m = exp(2 y) - 1
 //! ```
 //!
 //! The first is the tanh form of GELU, since `(1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u))`.
@@ -17,27 +18,69 @@ use super::vectors::{Power, exp, load_part, power, store_part, whole};
 /// `sqrt(2 / pi)`, twice.
 const TWICE_ROOT: f32 = (std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::SQRT_2) as f32;
 
+/// How a gate and an up row combine, element by element.
+trait Combine: Copy {
+    unsafe fn combine<L: Lanes>(self, gate: L::Floats, up: L::Floats) -> L::Floats;
+}
+
 #[inline(always)]
-pub(super) unsafe fn gelu_mul<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+unsafe fn combined<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32], rule: impl Combine) {
     let (len, gate, up, out) = (gate.len(), gate.as_ptr(), up.as_ptr(), out.as_mut_ptr());
     let whole = whole(len);
     for i in (0..whole).step_by(16) {
-        L::store_f(out.add(i), gelu::<L>(L::load_f(gate.add(i)), L::load_f(up.add(i))));
+        L::store_f(out.add(i), rule.combine::<L>(L::load_f(gate.add(i)), L::load_f(up.add(i))));
     }
     if whole < len {
         let left = len - whole;
         let (gate, up) =
             (load_part::<L>(gate.add(whole), left, 0.0), load_part::<L>(up.add(whole), left, 0.0));
-        store_part::<L>(out.add(whole), left, gelu::<L>(gate, up));
+        store_part::<L>(out.add(whole), left, rule.combine::<L>(gate, up));
+    }
+}
+
+#[derive(Clone, Copy)]
+struct GeluTanh;
+
+impl Combine for GeluTanh {
+    #[inline(always)]
+    unsafe fn combine<L: Lanes>(self, gate: L::Floats, up: L::Floats) -> L::Floats {
+        let cube = L::mul_f(L::mul_f(gate, gate), gate);
+        let u = L::fma(cube, L::splat_f(0.044_715), gate);
+        L::mul_f(gated::<L>(gate, L::mul_f(u, L::splat_f(TWICE_ROOT))), up)
     }
 }
 
 #[inline(always)]
-unsafe fn gelu<L: Lanes>(gate: L::Floats, up: L::Floats) -> L::Floats {
-    let cube = L::mul_f(L::mul_f(gate, gate), gate);
-    let u = L::fma(cube, L::splat_f(0.044_715), gate);
-    let power = exp::<L>(L::mul_f(u, L::splat_f(-TWICE_ROOT)));
-    L::mul_f(L::div_f(gate, L::add_f(L::splat_f(1.0), power)), up)
+pub(super) unsafe fn gelu_mul<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    combined::<L>(gate, up, out, GeluTanh);
+}
+
+#[derive(Clone, Copy)]
+struct ClampedSwiglu {
+    alpha: f32,
+    limit: f32,
+}
+
+impl Combine for ClampedSwiglu {
+    #[inline(always)]
+    unsafe fn combine<L: Lanes>(self, gate: L::Floats, up: L::Floats) -> L::Floats {
+        let limit = L::splat_f(self.limit);
+        let gate = L::min_f(limit, gate);
+        let up = L::max_f(L::splat_f(-self.limit), L::min_f(limit, up));
+        let activated = gated::<L>(gate, L::mul_f(gate, L::splat_f(self.alpha)));
+        L::mul_f(activated, L::add_f(up, L::splat_f(1.0)))
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn clamped_swiglu<L: Lanes>(
+    gate: &[f32],
+    up: &[f32],
+    alpha: f32,
+    limit: f32,
+    out: &mut [f32],
+) {
+    combined::<L>(gate, up, out, ClampedSwiglu { alpha, limit });
 }
 
 #[inline(always)]
@@ -55,6 +98,7 @@ pub(super) unsafe fn sigmoid_mul<L: Lanes>(x: &mut [f32], gate: &[f32]) {
     }
 }
 
+/// `x / (1 + exp(-gate))`
 #[inline(always)]
 unsafe fn gated<L: Lanes>(x: L::Floats, gate: L::Floats) -> L::Floats {
     let power = exp::<L>(L::sub_f(L::splat_f(0.0), gate));

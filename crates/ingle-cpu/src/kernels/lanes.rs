@@ -139,6 +139,9 @@ macro_rules! kernel_table {
             ) = vectors::scaled_mul::<L>);
             compile!($features silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) = vectors::silu_mul::<L>);
             compile!($features gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) = gates::gelu_mul::<L>);
+            compile!($features clamped_swiglu(
+                gate: &[f32], up: &[f32], alpha: f32, limit: f32, out: &mut [f32]
+            ) = gates::clamped_swiglu::<L>);
             compile!($features sigmoid_mul(x: &mut [f32], gate: &[f32]) = gates::sigmoid_mul::<L>);
             compile!($features soft_cap(x: &mut [f32], cap: f32) = gates::soft_cap::<L>);
             compile!($features convolve(
@@ -147,6 +150,7 @@ macro_rules! kernel_table {
             compile!($features delta_step(
                 state: &mut [f32], key: &[f32], query: &[f32], gates: DeltaGates, values: &[f32], out: &mut [f32]
             ) = delta::step::<L>);
+            compile!($features axpy(factor: f32, x: &[f32], y: &mut [f32]) = vectors::axpy::<L>);
             compile!($features add(x: &mut [f32], y: &[f32]) = vectors::add::<L>);
             compile!($features scale(x: &mut [f32], factor: f32) = vectors::scale::<L>);
             compile!($features dot(x: &[f32], y: &[f32]) -> f32 = vectors::dot::<L>);
@@ -174,6 +178,8 @@ macro_rules! kernel_table {
                 scaled_mul,
                 silu_mul,
                 gelu_mul,
+                clamped_swiglu,
+                axpy,
                 sigmoid_mul,
                 soft_cap,
                 convolve,

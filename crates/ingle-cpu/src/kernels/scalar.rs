@@ -24,6 +24,8 @@ pub(super) fn table() -> &'static Kernels {
         scaled_mul,
         silu_mul,
         gelu_mul,
+        clamped_swiglu,
+        axpy,
         sigmoid_mul,
         soft_cap,
         convolve,
@@ -332,6 +334,19 @@ fn delta_step(
         (0..key.len()).for_each(|d| state[at(d)] += key[d] * error);
         *out = sum_of(key.len(), |d| state[at(d)] * query[d]);
     }
+}
+
+fn clamped_swiglu(gate: &[f32], up: &[f32], alpha: f32, limit: f32, out: &mut [f32]) {
+    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+        let gate = if gate > limit { limit } else { gate };
+        let up = if up > limit { limit } else { up };
+        let up = if up < -limit { -limit } else { up };
+        *out = gate / (1.0 + (-alpha * gate).exp()) * (up + 1.0);
+    }
+}
+
+fn axpy(factor: f32, x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x);
 }
 
 fn add(x: &mut [f32], y: &[f32]) {

@@ -2,6 +2,7 @@
 
 use half::f16;
 use ingle_model::Format;
+use ingle_model::spec::Activation;
 
 use super::{BlockKernel, FloatKernel, SuperblockKernel};
 use super::{
@@ -56,6 +57,8 @@ pub struct Kernels {
     pub(super) scaled_mul: unsafe fn(*const f32, &[f32], f32, *mut f32),
     pub(super) silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    pub(super) clamped_swiglu: unsafe fn(&[f32], &[f32], f32, f32, &mut [f32]),
+    pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
     pub(super) sigmoid_mul: unsafe fn(&mut [f32], &[f32]),
     pub(super) soft_cap: unsafe fn(&mut [f32], f32),
     pub(super) convolve: unsafe fn(Strided<'_>, Strided<'_>, usize, &mut [f32]),
@@ -226,6 +229,29 @@ impl Kernels {
         assert!(values.len() == out.len() && values.len() <= DELTA_PANEL);
         // SAFETY: see the head of the block.
         unsafe { (self.delta_step)(state, key, query, gates, values, out) }
+    }
+
+    /// `out = g / (1 + exp(-alpha * g)) * (u + 1)` with `g = min(gate, limit)` and `u` the up row within `limit`.
+    pub fn clamped_swiglu(&self, gate: &[f32], up: &[f32], alpha: f32, limit: f32, out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.clamped_swiglu)(gate, up, alpha, limit, out) }
+    }
+
+    /// Gate and up rows combined by that rule.
+    pub fn activate(&self, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        match activation {
+            Activation::Silu => self.silu_mul(gate, up, out),
+            Activation::GeluTanh => self.gelu_mul(gate, up, out),
+            Activation::ClampedSwiglu { alpha, limit } => self.clamped_swiglu(gate, up, alpha, limit, out),
+        }
+    }
+
+    /// `y += factor * x`
+    pub fn axpy(&self, factor: f32, x: &[f32], y: &mut [f32]) {
+        assert!(x.len() == y.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.axpy)(factor, x, y) }
     }
 
     /// `x += y`

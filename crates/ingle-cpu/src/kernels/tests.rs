@@ -73,6 +73,28 @@ fn silu_is_exact_to_a_millionth() {
 }
 
 #[test]
+fn clamped_swiglu_clamps_the_gate_above_and_up_on_both_sides() {
+    for kernels in tables() {
+        for (len, size) in LENGTHS.into_iter().zip([2.0, 12.0, 60.0].into_iter().cycle()) {
+            let (gate, up) = (numbers(len, size, 3), numbers(len, size, 4));
+            let mut out = vec![0.0; len];
+            kernels.clamped_swiglu(&gate, &up, 1.702, 7.0, &mut out);
+            for i in 0..len {
+                let (g, u) = (f64::from(gate[i]).min(7.0), f64::from(up[i]).clamp(-7.0, 7.0));
+                let exact = g / (1.0 + (-f64::from(1.702f32) * g).exp()) * (u + 1.0);
+                assert_close(out[i], exact, 2e-6 * exact.abs() + 1e-6, kernels.isa().name());
+            }
+        }
+        let mut out = [0.0; 5];
+        let (gate, up) = ([f32::NAN, 1.0, -300.0, 300.0, 0.0], [1.0, f32::NAN, 1.0, -300.0, 1.0]);
+        kernels.clamped_swiglu(&gate, &up, 1.702, 7.0, &mut out);
+        let isa = kernels.isa().name();
+        assert!(out[0].is_nan() && out[1].is_nan() && out[2].abs() < 1e-30, "{isa}: {out:?}");
+        assert!((out[3] + 42.0).abs() < 1e-3 && out[4] == 0.0, "{isa}: {out:?}");
+    }
+}
+
+#[test]
 fn exp_sum_and_softmax_are_exact_to_a_millionth() {
     for kernels in tables() {
         for len in LENGTHS {
@@ -141,7 +163,11 @@ fn sums_and_multiples_are_exact() {
             kernels.axpy_f16(0.75, &halves, &mut moved);
             let mut raised = y.clone();
             kernels.positive_axpy(-0.75, &x, &mut raised);
+            let mut combined = y.clone();
+            kernels.axpy(0.75, &x, &mut combined);
             for i in 0..len {
+                let exact = 0.75 * f64::from(x[i]) + f64::from(y[i]);
+                assert_close(combined[i], exact, 3e-7, kernels.isa().name());
                 let exact = f64::from(y[i]) - 0.75 * f64::from(x[i].max(0.0));
                 assert_close(raised[i], exact, 3e-7, kernels.isa().name());
                 assert_eq!(sums[i], x[i] + y[i]);

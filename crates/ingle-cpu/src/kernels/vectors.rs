@@ -177,17 +177,28 @@ pub(super) unsafe fn scale<L: Lanes>(x: &mut [f32], factor: f32) {
 }
 
 #[inline(always)]
-pub(super) unsafe fn axpy_f16<L: Lanes>(factor: f32, x: &[f16], y: &mut [f32]) {
-    let (len, x, y, factor) = (x.len(), x.as_ptr().cast::<u8>(), y.as_mut_ptr(), L::splat_f(factor));
+unsafe fn axpy_of<L: Lanes, S: Stored>(factor: f32, x: *const u8, y: &mut [f32]) {
+    let (len, y, factor) = (y.len(), y.as_mut_ptr(), L::splat_f(factor));
     let whole = whole(len);
     for i in (0..whole).step_by(16) {
-        L::store_f(y.add(i), L::fma(L::load_f16(x.add(2 * i)), factor, L::load_f(y.add(i))));
+        let x = S::load::<L>(x.add(S::BYTES * i));
+        L::store_f(y.add(i), L::fma(x, factor, L::load_f(y.add(i))));
     }
     if whole < len {
         let left = len - whole;
-        let x = load_part_of::<L, F16>(x.add(2 * whole), left);
+        let x = load_part_of::<L, S>(x.add(S::BYTES * whole), left);
         store_part::<L>(y.add(whole), left, L::fma(x, factor, load_part::<L>(y.add(whole), left, 0.0)));
     }
+}
+
+#[inline(always)]
+pub(super) unsafe fn axpy<L: Lanes>(factor: f32, x: &[f32], y: &mut [f32]) {
+    axpy_of::<L, F32>(factor, x.as_ptr().cast(), y);
+}
+
+#[inline(always)]
+pub(super) unsafe fn axpy_f16<L: Lanes>(factor: f32, x: &[f16], y: &mut [f32]) {
+    axpy_of::<L, F16>(factor, x.as_ptr().cast(), y);
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 
 use super::layer::{self, Step};
 use crate::Cpu;
-use crate::matrix::{Matrix, Product, multiply};
+use crate::matrix::{Activations, Matrix, Needs, Product, multiply};
 use crate::pool::Shares;
 use ingle_model::spec::Activation;
 
@@ -28,20 +28,36 @@ impl DenseBlock {
         [&self.gate, &self.up, &self.down].into_iter()
     }
 
+    /// What it needs of its input.
+    pub(super) fn needs(&self) -> Needs {
+        self.gate.needs() | self.up.needs()
+    }
+
     /// From `normed` to `block_out`.
     pub(super) fn run(&self, step: &Step, scratch: &mut layer::Scratch) {
-        let (cpu, rows) = (step.cpu, step.rows);
-        let (hidden, width) = (self.gate.columns(), self.gate.rows());
         let layer::Scratch { normed, block_out, activations, dense, .. } = scratch;
-        let Scratch { gate, up, inner } = dense;
+        activations.prepare(step.cpu, normed, step.rows, self.gate.columns(), self.needs());
+        self.run_prepared(step.cpu, step.rows, activations, dense, block_out);
+    }
+
+    /// From what `input` was prepared with to `out`; `input` is used further on.
+    pub(super) fn run_prepared(
+        &self,
+        cpu: &Cpu,
+        rows: usize,
+        input: &mut Activations,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        let width = self.gate.rows();
+        let Scratch { gate, up, inner } = scratch;
         for buffer in [&mut *gate, &mut *up, &mut *inner] {
             buffer.resize(rows * width, 0.0);
         }
-        activations.prepare(cpu, normed, rows, hidden, self.gate.needs() | self.up.needs());
-        multiply(cpu, activations, &mut [Product::new(&self.gate, gate), Product::new(&self.up, up)]);
+        multiply(cpu, input, &mut [Product::new(&self.gate, gate), Product::new(&self.up, up)]);
         combine(cpu, self.activation, gate, up, inner);
-        activations.prepare(cpu, inner, rows, width, self.down.needs());
-        multiply(cpu, activations, &mut [Product::new(&self.down, block_out)]);
+        input.prepare(cpu, inner, rows, width, self.down.needs());
+        multiply(cpu, input, &mut [Product::new(&self.down, out)]);
     }
 }
 
@@ -52,15 +68,6 @@ fn combine(cpu: &Cpu, activation: Activation, gate: &[f32], up: &[f32], out: &mu
     cpu.pool.for_chunks(gate.len(), CHUNK, &|_, range| {
         // SAFETY: ranges of one region do not overlap.
         let out = unsafe { shares.range(range.clone()) };
-        let (gate, up) = (&gate[range.clone()], &up[range]);
-        match activation {
-            Activation::Silu => cpu.kernels.silu_mul(gate, up, out),
-            Activation::GeluTanh => cpu.kernels.gelu_mul(gate, up, out),
-            other => {
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = crate::reference::activate(other, *gate, *up);
-                }
-            }
-        }
+        cpu.kernels.activate(activation, &gate[range.clone()], &up[range], out);
     });
 }

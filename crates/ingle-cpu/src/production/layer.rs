@@ -4,11 +4,12 @@ use super::attention::AttentionBlock;
 use super::cache::LayerCache;
 use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
+use super::experts::ExpertsBlock;
 use super::latent::LatentBlock;
 use super::norm::NormWeight;
 use super::rotation::Rotation;
 use crate::Cpu;
-use crate::matrix::{Activations, Matrix, Product, multiply};
+use crate::matrix::{Activations, Matrix, Product, View, multiply};
 use crate::sequences::{Placed, Sequences};
 use ingle_model::executor::ExecutorError;
 
@@ -32,7 +33,8 @@ pub(super) enum MixerBlock {
 
 /// Packed weights of a feed-forward.
 pub(super) enum FeedForwardBlock {
-    Dense(DenseBlock),
+    Dense(Box<DenseBlock>),
+    Experts(Box<ExpertsBlock>),
 }
 
 /// What every block of a step works with.
@@ -59,6 +61,7 @@ pub(super) struct Scratch {
     pub(super) delta_net: super::delta_net::Scratch,
     pub(super) latent: super::latent::Scratch,
     pub(super) dense: super::dense::Scratch,
+    pub(super) experts: super::experts::Scratch,
 }
 
 impl Scratch {
@@ -99,17 +102,21 @@ impl Projection {
 }
 
 impl Layer {
-    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let mixer: Vec<&Matrix> = match &self.mixer {
-            MixerBlock::Attention(attention) => attention.matrices().collect(),
-            MixerBlock::Latent(latent) => latent.matrices().collect(),
-            MixerBlock::DeltaNet(delta) => delta.matrices().collect(),
+    /// All weights, for counting.
+    pub(super) fn weights(&self) -> Vec<View<'_>> {
+        let mut weights: Vec<View<'_>> = match &self.mixer {
+            MixerBlock::Attention(attention) => attention.matrices().map(Matrix::view).collect(),
+            MixerBlock::Latent(latent) => latent.matrices().map(Matrix::view).collect(),
+            MixerBlock::DeltaNet(delta) => delta.matrices().map(Matrix::view).collect(),
         };
-        let FeedForwardBlock::Dense(feed_forward) = &self.feed_forward;
-        mixer.into_iter().chain(feed_forward.matrices())
+        match &self.feed_forward {
+            FeedForwardBlock::Dense(dense) => weights.extend(dense.matrices().map(Matrix::view)),
+            FeedForwardBlock::Experts(experts) => weights.extend(experts.weights()),
+        }
+        weights
     }
 
-    /// Resident bytes of weights that are not kept as [`matrices`](Self::matrices).
+    /// Resident bytes of weights that are not among [`weights`](Self::weights).
     pub(super) fn other_bytes(&self) -> u64 {
         match &self.mixer {
             MixerBlock::Latent(latent) => latent.up.bytes() as u64,
@@ -144,6 +151,7 @@ impl Layer {
         begin(step.cpu, &self.before_feed_forward, scratch);
         match &self.feed_forward {
             FeedForwardBlock::Dense(dense) => dense.run(step, scratch),
+            FeedForwardBlock::Experts(experts) => experts.run(step, scratch),
         }
         join(step.cpu, &self.after_feed_forward, scratch);
         Ok(())

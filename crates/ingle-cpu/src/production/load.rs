@@ -8,11 +8,12 @@ use super::norm::NormWeight;
 use super::rotation::Rotation;
 use super::{Production, Scratch};
 use crate::Cpu;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, PackError};
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{
-    Attention, DecayForm, FeedForward, GatedDeltaNet, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec,
+    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Mixer, ModelSpec, Norm, NormKind, Role,
+    TensorSpec,
 };
 use ingle_model::{Error, Source};
 use std::sync::Arc;
@@ -64,10 +65,15 @@ pub(super) fn unsupported(block: &str) -> ExecutorError {
     ExecutorError::Unsupported { executor: "processor", what: format!("it has {block}") }
 }
 
+pub(super) fn cannot_pack(tensor: &TensorSpec, error: PackError) -> ExecutorError {
+    let name = tensor.pieces.first().map_or("", |piece| &piece.stored.name);
+    Error::tensor(name, format!("cannot be packed: {error}")).into()
+}
+
 pub(super) struct Loader<'a> {
     pub(super) spec: &'a ModelSpec,
     pub(super) source: &'a Source,
-    cpu: &'a Cpu,
+    pub(super) cpu: &'a Cpu,
     progress: &'a mut dyn FnMut(Progress),
     pub(super) done: u64,
     total: u64,
@@ -91,10 +97,7 @@ impl Loader<'_> {
         let mut gathered = Vec::new();
         let bytes = self.source.raw_rows(&tensor, 0..tensor.rows(), &mut gathered)?;
         let packed = Matrix::pack(tensor.raw_format(), tensor.rows(), tensor.columns(), bytes, self.cpu);
-        let packed = packed.map_err(|error| {
-            let name = tensor.pieces.first().map_or("", |piece| &piece.stored.name);
-            Error::tensor(name, format!("cannot be packed: {error}"))
-        })?;
+        let packed = packed.map_err(|error| cannot_pack(&tensor, error))?;
         self.source.release_tensor(&tensor);
         self.report(self.done + tensor.bytes());
         Ok(packed)
@@ -147,15 +150,25 @@ impl Loader<'_> {
                 Mixer::Latent(latent) => MixerBlock::Latent(self.latent(latent, index)?),
             },
             feed_forward: match &spec.feed_forward {
-                FeedForward::Dense(dense) => FeedForwardBlock::Dense(DenseBlock {
-                    activation: dense.activation,
-                    gate: self.matrix(Role::Gate, at)?,
-                    up: self.matrix(Role::Up, at)?,
-                    down: self.matrix(Role::Down, at)?,
-                }),
-                FeedForward::Experts(_) => return Err(unsupported("a mixture of experts")),
+                FeedForward::Dense(dense) => {
+                    let roles = [Role::Gate, Role::Up, Role::Down];
+                    FeedForwardBlock::Dense(Box::new(self.dense(dense.activation, roles, index)?))
+                }
+                FeedForward::Experts(experts) => {
+                    FeedForwardBlock::Experts(Box::new(self.experts(experts, index)?))
+                }
             },
         })
+    }
+
+    pub(super) fn dense(
+        &mut self,
+        activation: Activation,
+        [gate, up, down]: [Role; 3],
+        index: usize,
+    ) -> Result<DenseBlock, ExecutorError> {
+        let mut matrix = |role| self.matrix(role, Some(index));
+        Ok(DenseBlock { activation, gate: matrix(gate)?, up: matrix(up)?, down: matrix(down)? })
     }
 
     fn attention(&mut self, attention: &Attention, index: usize) -> Result<AttentionBlock, ExecutorError> {

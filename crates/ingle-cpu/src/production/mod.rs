@@ -5,15 +5,19 @@ mod attention;
 mod cache;
 mod delta_net;
 mod dense;
+mod experts;
+#[cfg(test)]
+mod experts_tests;
 mod latent;
 mod layer;
 mod load;
+mod load_experts;
 mod load_latent;
 mod norm;
 mod rotation;
 
 use crate::Cpu;
-use crate::matrix::{Matrix, Product, multiply};
+use crate::matrix::{Matrix, Product, View, multiply};
 use crate::pool::Shares;
 use crate::sequences::Sequences;
 use cache::LayerCache;
@@ -67,13 +71,17 @@ impl Production {
     /// Formats of weights without a kernel of their own: correct, but several times slower.
     pub fn generic_formats(&self) -> Vec<Format> {
         let mut formats = Vec::new();
-        let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.head]);
-        for matrix in matrices.filter(|matrix| matrix.is_generic()) {
-            if !formats.contains(&matrix.format()) {
-                formats.push(matrix.format());
+        for weights in self.weights().filter(View::is_generic) {
+            if !formats.contains(&weights.format()) {
+                formats.push(weights.format());
             }
         }
         formats
+    }
+
+    /// All packed weights.
+    fn weights(&self) -> impl Iterator<Item = View<'_>> {
+        self.layers.iter().flat_map(Layer::weights).chain([self.head.view()])
     }
 
     /// Rows of the embedding, read from the file: a step needs only a few.
@@ -191,9 +199,8 @@ impl Executor for Production {
     }
 
     fn weight_bytes(&self) -> u64 {
-        let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.head]);
-        let matrices: u64 = matrices.map(|matrix| matrix.bytes() as u64).sum();
-        matrices + self.layers.iter().map(Layer::other_bytes).sum::<u64>()
+        let weights: u64 = self.weights().map(|weights| weights.bytes() as u64).sum();
+        weights + self.layers.iter().map(Layer::other_bytes).sum::<u64>()
     }
 
     fn kv_bytes(&self) -> u64 {

@@ -1,10 +1,12 @@
 //! The gated delta net in plain arithmetic (Qwen3-Next; Gated DeltaNet, arXiv:2412.06464), one position after the other.
 //!
-//!     y_t = silu(sum_i w_i * in_{t - taps + 1 + i})           per channel of [all q | all k | all v]
-//!     q, k = x / sqrt(sum x^2 + 1e-6) per head, q also / sqrt(key_dim)
-//!     beta = sigmoid(b), decay = exp(-rate * softplus(a + time bias)) per value head
-//!     S = decay * S;  S = S + k (beta * (v - S^T k))^T;  o = S^T q
-//!     out = rms_norm(o) * silu(z) per value head
+//! ```text
+//! y_t = silu(sum_i w_i * in_{t - taps + 1 + i})           per channel of [all q | all k | all v]
+//! q, k = x / sqrt(sum x^2 + 1e-6) per head, q also / sqrt(key_dim)
+//! beta = sigmoid(b), decay = exp(-rate * softplus(a + time bias)) per value head
+//! S = decay * S;  S = S + k (beta * (v - S^T k))^T;  o = S^T q
+//! out = rms_norm(o) * silu(z) per value head
+//! ```
 
 use super::{Reference, ops};
 use crate::sequences::Placed;

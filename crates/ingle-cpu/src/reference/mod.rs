@@ -15,7 +15,6 @@ use cache::LayerCache;
 use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
 use ingle_model::spec::{Activation, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
 use ingle_model::{Error, Source};
-pub(crate) use ops::activate;
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -43,7 +43,7 @@ pub(super) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f
 }
 
 /// Gate and up combined.
-pub(crate) fn activate(activation: Activation, gate: f32, up: f32) -> f32 {
+pub(super) fn activate(activation: Activation, gate: f32, up: f32) -> f32 {
     match activation {
         Activation::Silu => gate * sigmoid(gate) * up,
         Activation::GeluTanh => {

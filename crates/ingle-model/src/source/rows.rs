@@ -136,6 +136,28 @@ impl Source {
         }
     }
 
+    /// The same for some rows of it. Where rows of another tensor lie between them, those pages go too, and come back
+    /// from the file when they are read.
+    pub fn release_rows(&self, tensor: &TensorSpec, rows: Range<usize>) {
+        let mut before = 0;
+        for piece in &tensor.pieces {
+            let own = before..before + piece.rows;
+            let (start, end) = (rows.start.max(own.start), rows.end.min(own.end));
+            if start < end {
+                let at = |row: usize| piece.first + (row - before) * piece.stride;
+                let row_bytes = piece.stored.bytes / piece.stored_rows.max(1);
+                let (first, last) = (at(start), at(end - 1));
+                let part = TensorInfo {
+                    offset: piece.stored.offset + first * row_bytes,
+                    bytes: (last + 1 - first) * row_bytes,
+                    ..piece.stored.clone()
+                };
+                self.release(&part);
+            }
+            before = own.end;
+        }
+    }
+
     fn row_bytes(&self, piece: &Piece, row: usize) -> Result<&[u8]> {
         stored_row(self.bytes(&piece.stored), piece.stored_rows, row, &piece.stored)
     }

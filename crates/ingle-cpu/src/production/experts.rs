@@ -1,0 +1,261 @@
+//! The mixture-of-experts feed-forward: `sum over the chosen e of w_e * (down_e(activation(gate_e x, up_e x)) + b_e)`,
+//! and a shared expert where there is one.
+//!
+//! A step's pairs of (row, chosen expert) are sorted by expert, so that each expert meets all its rows at once: one
+//! region computes gate and up of every chosen expert, one down, whether there is one row or hundreds. Each row's
+//! results are then added in the order in which its experts were chosen, whatever thread computed them.
+#![allow(unsafe_code)] // threads write disjoint parts of one slice
+
+use super::dense::DenseBlock;
+use super::layer::{self, Projection, Step};
+use crate::Cpu;
+use crate::matrix::{Activations, Bucket, Matrix, Needs, Product, Stack, StackProduct, View};
+use crate::matrix::{multiply, multiply_stacks};
+use crate::pool::Shares;
+use crate::routing::route;
+use ingle_model::spec::MixtureOfExperts;
+use std::cell::RefCell;
+
+/// Packed weights of a mixture of experts.
+pub(super) struct ExpertsBlock {
+    pub(super) spec: MixtureOfExperts,
+    /// In plain floats: its result decides.
+    pub(super) router: Projection,
+    pub(super) selection_bias: Option<Vec<f32>>,
+    pub(super) gate: ExpertProjection,
+    pub(super) up: ExpertProjection,
+    pub(super) down: ExpertProjection,
+    pub(super) shared: Option<Shared>,
+}
+
+/// One matrix per expert, and biases where the network has them.
+pub(super) struct ExpertProjection {
+    pub(super) stack: Stack,
+    /// `[experts][rows]`
+    pub(super) bias: Option<Vec<f32>>,
+}
+
+impl ExpertProjection {
+    /// Adds an expert's bias to a row that its matrix made.
+    fn add_bias(&self, cpu: &Cpu, expert: usize, row: &mut [f32]) {
+        if let Some(bias) = &self.bias {
+            cpu.kernels.add(row, &bias[expert * row.len()..][..row.len()]);
+        }
+    }
+}
+
+/// The expert that every row uses.
+pub(super) struct Shared {
+    pub(super) dense: DenseBlock,
+    /// Its output is multiplied by the sigmoid of this times the row.
+    pub(super) gate: Option<Vec<f32>>,
+}
+
+/// A chosen expert of a row.
+#[derive(Clone, Copy, Default)]
+struct Choice {
+    expert: usize,
+    weight: f32,
+    /// Where its pair is in the order of experts.
+    pair: usize,
+}
+
+/// The expert of a choice that a row did not have.
+const NONE: usize = usize::MAX;
+
+/// Memory of a step. Pairs are of a row and one of its experts, in the order of experts.
+#[derive(Default)]
+pub(super) struct Scratch {
+    logits: Vec<f32>,
+    /// `[rows][used]`, in the order of choice.
+    choices: Vec<Choice>,
+    /// Where each expert's pairs start.
+    starts: Vec<usize>,
+    /// The row of each pair.
+    pair_rows: Vec<usize>,
+    /// The expert of each pair.
+    pair_experts: Vec<usize>,
+    buckets: Vec<Bucket>,
+    input: Activations,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    inner: Vec<f32>,
+    down: Vec<f32>,
+}
+
+thread_local! {
+    /// The chosen experts of one row.
+    static CHOSEN: RefCell<Vec<(usize, f32)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl ExpertsBlock {
+    /// All weights, for counting.
+    pub(super) fn weights(&self) -> impl Iterator<Item = View<'_>> {
+        let stacks = [&self.gate, &self.up, &self.down].map(|projection| projection.stack.whole());
+        let shared = self.shared.iter().flat_map(|shared| shared.dense.matrices());
+        [self.router.matrix.view()].into_iter().chain(stacks).chain(shared.map(Matrix::view))
+    }
+
+    /// From `normed` to `block_out`.
+    pub(super) fn run(&self, step: &Step, scratch: &mut layer::Scratch) {
+        let (cpu, rows) = (step.cpu, step.rows);
+        let layer::Scratch { normed, block_out, activations, dense, experts: own, .. } = scratch;
+        let expert_needs = self.gate.stack.needs() | self.up.stack.needs();
+        let shared_needs = self.shared.as_ref().map_or(Needs::default(), |shared| shared.dense.needs());
+        let needs = self.router.matrix.needs() | expert_needs | shared_needs;
+        activations.prepare(cpu, normed, rows, self.router.matrix.columns(), needs);
+
+        own.logits.resize(rows * self.spec.experts, 0.0);
+        multiply(cpu, activations, &mut [Product::new(&self.router.matrix, &mut own.logits)]);
+        self.router.add_bias(cpu, &mut own.logits);
+        self.choose(cpu, rows, own);
+        own.sort(self.spec.experts, self.spec.used);
+        own.input.gather(cpu, activations, &own.pair_rows, expert_needs);
+
+        match &self.shared {
+            Some(shared) => shared.run(cpu, normed, rows, activations, dense, block_out),
+            None => block_out.fill(0.0),
+        }
+        self.compute_pairs(cpu, own);
+        self.add_to_rows(cpu, own, block_out);
+    }
+
+    /// Each row's experts and weights.
+    fn choose(&self, cpu: &Cpu, rows: usize, scratch: &mut Scratch) {
+        let MixtureOfExperts { experts, used, gating, .. } = &self.spec;
+        let bias = self.selection_bias.as_deref();
+        scratch.choices.clear();
+        scratch.choices.resize(rows * used, Choice { expert: NONE, ..Choice::default() });
+        let logits = &scratch.logits;
+        let choices = Shares::new(&mut scratch.choices);
+        cpu.pool.for_chunks(rows, 16, &|_, range| {
+            CHOSEN.with_borrow_mut(|chosen| {
+                for row in range {
+                    route(gating, *used, &logits[row * experts..][..*experts], bias, chosen);
+                    // SAFETY: each row belongs to one task.
+                    let choices = unsafe { choices.range(row * used..(row + 1) * used) };
+                    for (choice, &(expert, weight)) in choices.iter_mut().zip(chosen.iter()) {
+                        *choice = Choice { expert, weight, pair: 0 };
+                    }
+                }
+            });
+        });
+    }
+
+    /// The experts' outputs for all pairs.
+    fn compute_pairs(&self, cpu: &Cpu, scratch: &mut Scratch) {
+        let Scratch { pair_experts, buckets, input, gate, up, inner, down, .. } = scratch;
+        let (pairs, width) = (pair_experts.len(), self.gate.stack.rows());
+        for buffer in [&mut *gate, &mut *up, &mut *inner] {
+            buffer.resize(pairs * width, 0.0);
+        }
+        down.resize(pairs * self.down.stack.rows(), 0.0);
+        let products =
+            &mut [StackProduct::new(&self.gate.stack, gate), StackProduct::new(&self.up.stack, up)];
+        multiply_stacks(cpu, input, buckets, products);
+        self.activate(cpu, pair_experts, gate, up, inner);
+        input.prepare(cpu, inner, pairs, width, self.down.stack.needs());
+        multiply_stacks(cpu, input, buckets, &mut [StackProduct::new(&self.down.stack, down)]);
+    }
+
+    /// Biases, then gate and up combined.
+    fn activate(
+        &self,
+        cpu: &Cpu,
+        pair_experts: &[usize],
+        gate: &mut [f32],
+        up: &mut [f32],
+        inner: &mut [f32],
+    ) {
+        let width = self.gate.stack.rows();
+        let chunk = (16 * 1024 / width.max(1)).max(1);
+        let (gate, up, inner) = (Shares::new(gate), Shares::new(up), Shares::new(inner));
+        cpu.pool.for_chunks(pair_experts.len(), chunk, &|_, range| {
+            for pair in range {
+                let own = pair * width..(pair + 1) * width;
+                // SAFETY: each pair belongs to one task.
+                let (gate, up, inner) =
+                    unsafe { (gate.range(own.clone()), up.range(own.clone()), inner.range(own)) };
+                self.gate.add_bias(cpu, pair_experts[pair], gate);
+                self.up.add_bias(cpu, pair_experts[pair], up);
+                cpu.kernels.activate(self.spec.activation, gate, up, inner);
+            }
+        });
+    }
+
+    /// Adds the weighted outputs to their rows, in the order of choice.
+    fn add_to_rows(&self, cpu: &Cpu, scratch: &mut Scratch, out: &mut [f32]) {
+        let Scratch { choices, down, .. } = scratch;
+        let (hidden, used) = (self.down.stack.rows(), self.spec.used);
+        let (out, down) = (Shares::new(out), Shares::new(down));
+        let rows = choices.len() / used.max(1);
+        let chunk = (16 * 1024 / (hidden * used).max(1)).max(1);
+        cpu.pool.for_chunks(rows, chunk, &|_, range| {
+            for row in range {
+                // SAFETY: each row belongs to one task.
+                let out = unsafe { out.range(row * hidden..(row + 1) * hidden) };
+                for choice in &choices[row * used..(row + 1) * used] {
+                    if choice.expert == NONE {
+                        continue;
+                    }
+                    // SAFETY: each pair belongs to one row.
+                    let values = unsafe { down.range(choice.pair * hidden..(choice.pair + 1) * hidden) };
+                    self.down.add_bias(cpu, choice.expert, values);
+                    cpu.kernels.axpy(choice.weight, values, out);
+                }
+            }
+        });
+    }
+}
+
+impl Scratch {
+    /// Sorts the choices by expert, rows of one expert in their order.
+    fn sort(&mut self, experts: usize, used: usize) {
+        let Scratch { choices, starts, pair_rows, pair_experts, buckets, .. } = self;
+        starts.clear();
+        starts.resize(experts + 1, 0);
+        let chosen = |choice: &&Choice| choice.expert != NONE;
+        for choice in choices.iter().filter(chosen) {
+            starts[choice.expert + 1] += 1;
+        }
+        buckets.clear();
+        for expert in 0..experts {
+            starts[expert + 1] += starts[expert];
+            let rows = starts[expert]..starts[expert + 1];
+            if !rows.is_empty() {
+                buckets.push(Bucket { matrix: expert, rows });
+            }
+        }
+        let pairs = starts[experts];
+        pair_rows.resize(pairs, 0);
+        pair_experts.resize(pairs, 0);
+        for (at, choice) in choices.iter_mut().enumerate() {
+            if choice.expert == NONE {
+                continue;
+            }
+            choice.pair = starts[choice.expert];
+            starts[choice.expert] += 1;
+            pair_rows[choice.pair] = at / used;
+            pair_experts[choice.pair] = choice.expert;
+        }
+    }
+}
+
+impl Shared {
+    /// `out = sigmoid(gate . x) * dense(x)`; `input` was prepared with what the network needs.
+    fn run(
+        &self,
+        cpu: &Cpu,
+        x: &[f32],
+        rows: usize,
+        input: &mut Activations,
+        scratch: &mut super::dense::Scratch,
+        out: &mut [f32],
+    ) {
+        self.dense.run_prepared(cpu, rows, input, scratch, out);
+        let Some(gate) = &self.gate else { return };
+        for (x, out) in x.chunks_exact(gate.len()).zip(out.chunks_exact_mut(gate.len())) {
+            cpu.kernels.scale(out, 1.0 / (1.0 + (-cpu.kernels.dot(gate, x)).exp()));
+        }
+    }
+}
