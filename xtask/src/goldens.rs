@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ingle_cpu::{Cpu, Production, Reference};
-use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, Slice, StepOutput};
 use ingle_model::{Source, families};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ fn row(
     let sequence = executor.open(tokens.len() + greedy.len())?;
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: false }, &mut output)?;
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
     let difference = output.logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     let error: f64 = output.logits.iter().zip(&expected).map(|(a, b)| f64::from(a - b).powi(2)).sum();
     let nmse = error / expected.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>();
@@ -74,7 +74,7 @@ fn row(
         same += 1;
         if same < greedy.len() {
             let slices = [Slice { sequence, tokens: &[expected], logits: LogitRows::Last }];
-            executor.step(&Batch { slices: &slices, hidden: false }, &mut output)?;
+            executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
             last.copy_from_slice(&output.logits);
         }
     }

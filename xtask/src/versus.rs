@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, bail};
 use ingle_cpu::{Cpu, Production};
 use ingle_engine::generate::PREFILL_ROWS;
-use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::{Source, families};
 use std::path::Path;
 use std::process::Command;
@@ -102,7 +102,7 @@ fn measure(options: &Options) -> Result<Rates> {
 fn feed(executor: &mut Production, sequence: SequenceId, tokens: &[u32]) -> Result<()> {
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens, logits: LogitRows::Last }];
-    Ok(executor.step(&Batch { slices: &slices, hidden: false }, &mut output)?)
+    Ok(executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?)
 }
 
 fn ask_peer(options: &Options) -> Result<Rates> {

@@ -1,6 +1,7 @@
 //! The sequences an executor holds, and the checks every step starts with.
 
-use ingle_model::executor::{Batch, ExecutorError, SequenceId};
+use ingle_model::executor::{Batch, ExecutorError, LogitRows, SequenceId};
+use ingle_model::spec::ModelSpec;
 use std::ops::Range;
 
 /// Open sequences, each with its cache `Kv`. Closed places are reused.
@@ -75,9 +76,27 @@ impl<Kv> Sequences<Kv> {
         self.places.iter().flatten()
     }
 
+    /// Refuses a batch as [`place`](Self::place) does, and what the network cannot do.
+    pub(crate) fn check(&self, batch: &Batch, spec: &ModelSpec) -> Result<Vec<Placed>, ExecutorError> {
+        if spec.head.is_none() && batch.slices.iter().any(|slice| slice.logits != LogitRows::None) {
+            return Err(ExecutorError::NoHead);
+        }
+        let placed = self.place(batch, spec.vocabulary)?;
+        let (positions, looks_ahead) = (spec.embedding.positions.unwrap_or(usize::MAX), spec.looks_ahead());
+        for slice in placed.iter().filter(|slice| !slice.rows.is_empty()) {
+            if slice.end() > positions {
+                return Err(ExecutorError::Context { context: positions, wanted: slice.end() });
+            }
+            if looks_ahead && slice.first > 0 {
+                return Err(ExecutorError::WholeSequence { held: slice.first });
+            }
+        }
+        Ok(placed)
+    }
+
     /// Refuses a batch with unknown tokens, closed or repeated sequences, or rows that do not fit. Gives each slice's
     /// rows and positions.
-    pub(crate) fn check(&self, batch: &Batch, vocabulary: usize) -> Result<Vec<Placed>, ExecutorError> {
+    pub(crate) fn place(&self, batch: &Batch, vocabulary: usize) -> Result<Vec<Placed>, ExecutorError> {
         let mut placed: Vec<Placed> = Vec::with_capacity(batch.slices.len());
         let mut first_row = 0;
         for slice in batch.slices {

@@ -3,11 +3,12 @@
 
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
-use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::gguf::{Entry, Writer};
 use ingle_model::spec::{
-    Activation, Dense, Encoding, FeedForward, Head, KeyUpLayout, KvBytes, LatentAttention, LayerNorms,
-    LayerSpec, Mixer, ModelSpec, Norm, NormKind, Pairing, Piece, Role, Rope, SparseIndexer, TensorSpec,
+    Activation, Dense, Embedding, Encoding, FeedForward, Head, KeyUpLayout, KvBytes, LatentAttention,
+    LayerNorms, LayerSpec, Mixer, ModelSpec, Norm, NormKind, Pairing, Piece, Role, Rope, SparseIndexer,
+    TensorSpec,
 };
 use ingle_model::{Format, Metadata, Source};
 use std::path::Path;
@@ -57,11 +58,12 @@ fn network(sizes: Sizes, layers: usize) -> ModelSpec {
         hidden: 32,
         vocabulary: VOCABULARY,
         context: 4096,
-        embedding_scale: 1.0,
+        embedding: Embedding::PLAIN,
         ropes: vec![Rope::plain(8, 1e4, Pairing::Neighbours), Rope::plain(8, 1e4, Pairing::Halves)],
         layers: vec![layer; layers],
-        final_norm: norm,
-        head: Head { tied: true, bias: false, soft_cap: None },
+        final_norm: Some(norm),
+        head: Some(Head { tied: true, bias: false, soft_cap: None }),
+        pooling: None,
         next_token: Vec::new(),
         next_token_tensors: Vec::new(),
         notices: Vec::new(),
@@ -126,7 +128,7 @@ fn tokens(count: usize) -> Vec<u32> {
 fn step(executor: &mut dyn Executor, sequence: SequenceId, tokens: &[u32]) -> Vec<f32> {
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
     output.logits
 }
 
@@ -219,7 +221,7 @@ fn sequences_share_steps_and_can_go_back() {
             Slice { sequence: two, tokens: &b[69..], logits: LogitRows::All },
             Slice { sequence: one, tokens: &a[30..], logits: LogitRows::All },
         ];
-        executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
         let (ours_b, ours_a) = output.logits.split_at(21 * VOCABULARY);
         let allowed = if sizes.indexer.is_some() { 2 } else { 0 };
         assert!(differing(ours_b, &alone_b[69 * VOCABULARY..]) <= allowed);

@@ -4,7 +4,7 @@ use crate::error::EngineError;
 use crate::model::{Model, Session};
 use crate::sampling::{Sampler, SamplingOptions};
 use crate::stop::{StopWatch, Watched};
-use ingle_model::executor::{Batch, LogitRows, Slice, StepOutput};
+use ingle_model::executor::{Batch, Hidden, LogitRows, Slice, StepOutput};
 use ingle_text::Detokenizer;
 use std::time::Instant;
 
@@ -163,7 +163,7 @@ impl Model {
             let last = session.tokens.len() + chunk.len() == prompt.len();
             let logits = if last { LogitRows::Last } else { LogitRows::None };
             let slices = [Slice { sequence: session.sequence, tokens: chunk, logits }];
-            self.executor.step(&Batch { slices: &slices, hidden: false }, &mut run.output)?;
+            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut run.output)?;
             session.tokens.extend_from_slice(chunk);
             flow = on_event(Event::Prefill { done: session.tokens.len() - cached, total });
         }
@@ -214,7 +214,7 @@ impl Model {
             if run.tokens.len() < most {
                 let slices =
                     [Slice { sequence: session.sequence, tokens: &[token], logits: LogitRows::Last }];
-                self.executor.step(&Batch { slices: &slices, hidden: false }, &mut run.output)?;
+                self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut run.output)?;
                 session.tokens.push(token);
             }
         }

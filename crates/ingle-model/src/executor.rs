@@ -35,8 +35,20 @@ pub enum LogitRows {
 pub struct Batch<'a> {
     /// Each sequence at most once.
     pub slices: &'a [Slice<'a>],
-    /// Keep the residual stream after the embedding, every layer and the final norm.
-    pub hidden: bool,
+    /// Which hidden rows to keep.
+    pub hidden: Hidden,
+}
+
+/// Which hidden rows a step gives back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hidden {
+    /// None.
+    #[default]
+    None,
+    /// Those after the last layer, normed.
+    Final,
+    /// The residual stream after the embedding and after every layer, and the normed rows.
+    All,
 }
 
 impl Batch<'_> {
@@ -67,7 +79,7 @@ impl Batch<'_> {
 pub struct StepOutput {
     /// `[rows that want logits, vocabulary]`.
     pub logits: Vec<f32>,
-    /// When asked for: embedding, each layer, final norm; each `[rows, hidden]`.
+    /// What [`Batch::hidden`] asks for, each `[rows, hidden]`.
     pub hidden: Vec<Vec<f32>>,
 }
 
@@ -107,6 +119,18 @@ pub enum ExecutorError {
     Memory {
         /// For what, and how much.
         what: String,
+    },
+    /// Logits of a network that has no head.
+    #[error("the network has no head: it makes embeddings of texts, and no logits")]
+    NoHead,
+    /// A part of a sequence whose positions look at what comes after them.
+    #[error(
+        "positions of this network look at the whole sequence, which has to go through in one step; {held} of its \
+         positions are computed already"
+    )]
+    WholeSequence {
+        /// Positions the sequence holds.
+        held: usize,
     },
     /// A sequence that was never opened, was closed, or comes twice in one step.
     #[error("sequence {0} is not open or comes twice in one step")]

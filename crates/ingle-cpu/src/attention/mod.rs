@@ -82,8 +82,7 @@ struct Target<'a> {
 impl Work<'_> {
     /// Positions that a row sees.
     fn seen(&self, row: usize) -> Range<usize> {
-        let end = self.placed.position(row) + 1;
-        self.attention.window.map_or(0, |window| end.saturating_sub(window))..end
+        self.attention.seen(self.placed.position(row), self.placed.end())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::kernels::{Isa, Kernels, PAGE};
 use crate::sequences::Placed;
 use half::f16;
 use ingle_model::executor::SequenceId;
-use ingle_model::spec::Attention;
+use ingle_model::spec::{Attention, Visibility};
 
 const WINDOWS: [usize; 4] = [1, 7, 16, 128];
 const CHUNKS: [usize; 5] = [1, 3, 48, 64, 130];
@@ -20,6 +20,7 @@ fn attention(window: Option<usize>) -> Attention {
         value_dim: 40,
         scale: 0.3,
         rope: None,
+        visibility: Visibility::Causal,
         window,
         qk_norm: None,
         qkv_bias: false,

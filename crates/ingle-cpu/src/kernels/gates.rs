@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! gelu_mul        out = gelu(gate) * up      gelu(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
+//! gelu_erf        out = x (1 + erf(x / sqrt(2))) / 2 = max(x, 0) - |x| q,  q = erfc(|x| / sqrt(2)) / 2
 //! clamped_swiglu  out = g / (1 + exp(-alpha g)) * (u + 1)    g = min(gate, limit), u = up within limit on both sides
 //! sigmoid_mul     x   = x / (1 + exp(-gate))
 //! soft_cap        x   = cap tanh(x / cap)    tanh(y) = m / (m + 2), m = exp(2 y) - 1
 //! ```
 //!
-//! The first is the tanh form of GELU, since `(1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u))`.
+//! The first is the tanh form of GELU, since `(1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u))`. In `gelu_erf`, erfc is
+//! the approximation 7.1.26 of Abramowitz and Stegun, which is exact to 1.5e-7.
 
 // Contract of `lanes`; besides, callers pass slices of equal lengths.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -81,6 +83,38 @@ pub(super) unsafe fn clamped_swiglu<L: Lanes>(
     out: &mut [f32],
 ) {
     combined::<L>(gate, up, out, ClampedSwiglu { alpha, limit });
+}
+
+/// `t = 1 / (1 + ERFC_T z)`, `erfc(z) = t (c0 + t (c1 + ..)) exp(-z^2)`.
+pub(super) const ERFC_T: f32 = 0.327_591_1;
+/// Highest power first.
+pub(super) const ERFC: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+
+#[inline(always)]
+pub(super) unsafe fn gelu_erf<L: Lanes>(x: &[f32], out: &mut [f32]) {
+    let (len, x, out) = (x.len(), x.as_ptr(), out.as_mut_ptr());
+    let whole = whole(len);
+    for i in (0..whole).step_by(16) {
+        L::store_f(out.add(i), erf_gelu::<L>(L::load_f(x.add(i))));
+    }
+    if whole < len {
+        let left = len - whole;
+        store_part::<L>(out.add(whole), left, erf_gelu::<L>(load_part::<L>(x.add(whole), left, 0.0)));
+    }
+}
+
+#[inline(always)]
+unsafe fn erf_gelu<L: Lanes>(x: L::Floats) -> L::Floats {
+    let (zero, one) = (L::splat_f(0.0), L::splat_f(1.0));
+    let size = L::max_f(L::sub_f(zero, x), x);
+    let t = L::div_f(one, L::fma(size, L::splat_f(ERFC_T * std::f32::consts::FRAC_1_SQRT_2), one));
+    let mut sum = L::splat_f(ERFC[0]);
+    for factor in &ERFC[1..] {
+        sum = L::fma(sum, t, L::splat_f(*factor));
+    }
+    let power = exp::<L>(L::mul_f(L::mul_f(size, size), L::splat_f(-0.5)));
+    let q = L::mul_f(L::mul_f(L::mul_f(sum, t), power), L::splat_f(0.5));
+    L::sub_f(L::max_f(zero, x), L::mul_f(size, q))
 }
 
 #[inline(always)]

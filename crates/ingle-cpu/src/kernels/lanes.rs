@@ -142,6 +142,7 @@ macro_rules! kernel_table {
             compile!($features clamped_swiglu(
                 gate: &[f32], up: &[f32], alpha: f32, limit: f32, out: &mut [f32]
             ) = gates::clamped_swiglu::<L>);
+            compile!($features gelu_erf(x: &[f32], out: &mut [f32]) = gates::gelu_erf::<L>);
             compile!($features sigmoid_mul(x: &mut [f32], gate: &[f32]) = gates::sigmoid_mul::<L>);
             compile!($features soft_cap(x: &mut [f32], cap: f32) = gates::soft_cap::<L>);
             compile!($features convolve(
@@ -180,6 +181,7 @@ macro_rules! kernel_table {
                 gelu_mul,
                 clamped_swiglu,
                 axpy,
+                gelu_erf,
                 sigmoid_mul,
                 soft_cap,
                 convolve,

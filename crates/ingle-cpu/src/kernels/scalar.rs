@@ -3,6 +3,7 @@
 
 use half::{bf16, f16};
 
+use super::gates::{ERFC, ERFC_T};
 use super::layout::{
     self, BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
@@ -26,6 +27,7 @@ pub(super) fn table() -> &'static Kernels {
         gelu_mul,
         clamped_swiglu,
         axpy,
+        gelu_erf,
         sigmoid_mul,
         soft_cap,
         convolve,
@@ -300,6 +302,14 @@ fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
         // (1 + tanh(u)) / 2 loses its digits where tanh(u) comes near -1; this form of the same does not
         let u = (2.0 / std::f32::consts::PI).sqrt() * (gate + 0.044_715 * gate * gate * gate);
         *out = gate / (1.0 + (-2.0 * u).exp()) * up;
+    }
+}
+
+fn gelu_erf(x: &[f32], out: &mut [f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        let t = 1.0 / (1.0 + ERFC_T * x.abs() * std::f32::consts::FRAC_1_SQRT_2);
+        let sum = ERFC.into_iter().fold(0.0, |sum, factor| sum * t + factor);
+        *out = x.max(0.0) - x.abs() * (0.5 * sum * t * (-0.5 * x * x).exp());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 use ingle_model::Format;
-use ingle_model::spec::Activation;
+use ingle_model::spec::{Activation, PlainActivation};
 
 use super::{BlockKernel, FloatKernel, SuperblockKernel};
 use super::{
@@ -59,6 +59,7 @@ pub struct Kernels {
     pub(super) gelu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) clamped_swiglu: unsafe fn(&[f32], &[f32], f32, f32, &mut [f32]),
     pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
+    pub(super) gelu_erf: unsafe fn(&[f32], &mut [f32]),
     pub(super) sigmoid_mul: unsafe fn(&mut [f32], &[f32]),
     pub(super) soft_cap: unsafe fn(&mut [f32], f32),
     pub(super) convolve: unsafe fn(Strided<'_>, Strided<'_>, usize, &mut [f32]),
@@ -193,6 +194,13 @@ impl Kernels {
         unsafe { (self.gelu_mul)(gate, up, out) }
     }
 
+    /// `out = x * (1 + erf(x / sqrt(2))) / 2`, to 1.5e-7 of `x`.
+    pub fn gelu_erf(&self, x: &[f32], out: &mut [f32]) {
+        assert!(x.len() == out.len());
+        // SAFETY: see the head of the block.
+        unsafe { (self.gelu_erf)(x, out) }
+    }
+
     /// `x *= 1 / (1 + exp(-gate))`
     pub fn sigmoid_mul(&self, x: &mut [f32], gate: &[f32]) {
         assert!(x.len() == gate.len());
@@ -236,6 +244,21 @@ impl Kernels {
         assert!(gate.len() == up.len() && gate.len() == out.len());
         // SAFETY: see the head of the block.
         unsafe { (self.clamped_swiglu)(gate, up, alpha, limit, out) }
+    }
+
+    /// `out = activation(x)` for a feed-forward without a gate.
+    pub fn activate_plain(&self, activation: PlainActivation, x: &[f32], out: &mut [f32]) {
+        const ONES: [f32; 64] = [1.0; 64];
+        assert!(x.len() == out.len());
+        match activation {
+            PlainActivation::GeluErf => self.gelu_erf(x, out),
+            PlainActivation::GeluTanh => {
+                for (x, out) in x.chunks(ONES.len()).zip(out.chunks_mut(ONES.len())) {
+                    self.gelu_mul(x, &ONES[..x.len()], out);
+                }
+            }
+            PlainActivation::Relu => out.iter_mut().zip(x).for_each(|(out, x)| *out = x.max(0.0)),
+        }
     }
 
     /// Gate and up rows combined by that rule.

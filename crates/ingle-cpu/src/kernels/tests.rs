@@ -1,6 +1,7 @@
 //! The vector kernels of every table against the scalar one and against `f64`.
 
 use half::f16;
+use ingle_model::spec::PlainActivation;
 
 use super::{DELTA_PANEL, DeltaGates, Isa, Kernels, PAGE, QUERIES, Strided};
 
@@ -323,6 +324,25 @@ fn gates_and_soft_caps_are_exact_to_a_millionth() {
         let mut x = [f32::NAN, -1e9, 1e9, 0.0, f32::NEG_INFINITY];
         kernels.soft_cap(&mut x, 30.0);
         assert!(x[0].is_nan() && x[1..] == [-30.0, 30.0, 0.0, -30.0], "{isa} {x:?}");
+    }
+}
+
+#[test]
+fn gelu_by_the_error_function_is_exact_to_a_few_ten_millionths() {
+    let reference = |x| crate::reference::activate_plain(PlainActivation::GeluErf, x);
+    for kernels in tables() {
+        let isa = kernels.isa().name();
+        for (len, size) in LENGTHS.into_iter().zip([0.01, 1.0, 6.0, 80.0].into_iter().cycle()) {
+            let x = numbers(len, size, 15);
+            let mut out = vec![0.0; len];
+            kernels.gelu_erf(&x, &mut out);
+            for (x, out) in x.iter().zip(out) {
+                assert_close(out, f64::from(reference(*x)), 3e-7 * f64::from(x.abs()) + 1e-30, isa);
+            }
+        }
+        let mut out = [0.0; 5];
+        kernels.gelu_erf(&[f32::NAN, -200.0, 200.0, 0.0, 1e20], &mut out);
+        assert!(out[0].is_nan() && out[1..] == [0.0, 200.0, 0.0, 1e20], "{isa} {out:?}");
     }
 }
 

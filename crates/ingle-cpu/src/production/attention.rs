@@ -13,7 +13,7 @@ use crate::pool::Shares;
 use crate::sequences::Sequences;
 use half::f16;
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::Attention;
+use ingle_model::spec::{Attention, Visibility};
 use std::ops::Range;
 
 /// Numbers that a thread takes at once where little is done to each.
@@ -50,7 +50,9 @@ pub(super) struct Scratch {
 impl AttentionBlock {
     /// An empty cache.
     pub(super) fn cache(&self) -> LayerKv {
-        let Attention { kv_heads, key_dim, value_dim, window, .. } = self.spec;
+        let Attention { kv_heads, key_dim, value_dim, visibility, .. } = self.spec;
+        // rows that look ahead go through in one step, in which every position is seen by some row
+        let window = self.spec.window.filter(|_| visibility == Visibility::Causal);
         LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window)
     }
 

@@ -7,6 +7,7 @@ use super::dense::DenseBlock;
 use super::experts::ExpertsBlock;
 use super::latent::LatentBlock;
 use super::norm::NormWeight;
+use super::plain::PlainBlock;
 use super::rotation::Rotation;
 use crate::Cpu;
 use crate::matrix::{Activations, Matrix, Product, View, multiply};
@@ -18,9 +19,11 @@ pub(super) struct Layer {
     pub(super) before_mixer: Option<NormWeight>,
     pub(super) mixer: MixerBlock,
     pub(super) after_mixer: Option<NormWeight>,
+    pub(super) joined_mixer: Option<NormWeight>,
     pub(super) before_feed_forward: Option<NormWeight>,
     pub(super) feed_forward: FeedForwardBlock,
     pub(super) after_feed_forward: Option<NormWeight>,
+    pub(super) joined_feed_forward: Option<NormWeight>,
 }
 
 /// Packed weights of a mixer.
@@ -35,6 +38,7 @@ pub(super) enum MixerBlock {
 pub(super) enum FeedForwardBlock {
     Dense(Box<DenseBlock>),
     Experts(Box<ExpertsBlock>),
+    Plain(Box<PlainBlock>),
 }
 
 /// What every block of a step works with.
@@ -62,6 +66,7 @@ pub(super) struct Scratch {
     pub(super) latent: super::latent::Scratch,
     pub(super) dense: super::dense::Scratch,
     pub(super) experts: super::experts::Scratch,
+    pub(super) plain: super::plain::Scratch,
 }
 
 impl Scratch {
@@ -111,6 +116,7 @@ impl Layer {
         };
         match &self.feed_forward {
             FeedForwardBlock::Dense(dense) => weights.extend(dense.matrices().map(Matrix::view)),
+            FeedForwardBlock::Plain(plain) => weights.extend(plain.matrices().map(Matrix::view)),
             FeedForwardBlock::Experts(experts) => weights.extend(experts.weights()),
         }
         weights
@@ -133,7 +139,7 @@ impl Layer {
         }
     }
 
-    /// `x += after(mixer(before(x)))`, then the same with the feed-forward. `index` finds the layer's caches.
+    /// `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward. `index` finds the layer's caches.
     pub(super) fn run(
         &self,
         step: &Step,
@@ -147,13 +153,14 @@ impl Layer {
             MixerBlock::DeltaNet(delta) => delta.run(step, index, sequences, scratch)?,
             MixerBlock::Latent(latent) => latent.run(step, index, sequences, scratch)?,
         }
-        join(step.cpu, &self.after_mixer, scratch);
+        join(step.cpu, &self.after_mixer, &self.joined_mixer, scratch);
         begin(step.cpu, &self.before_feed_forward, scratch);
         match &self.feed_forward {
             FeedForwardBlock::Dense(dense) => dense.run(step, scratch),
             FeedForwardBlock::Experts(experts) => experts.run(step, scratch),
+            FeedForwardBlock::Plain(plain) => plain.run(step, scratch),
         }
-        join(step.cpu, &self.after_feed_forward, scratch);
+        join(step.cpu, &self.after_feed_forward, &self.joined_feed_forward, scratch);
         Ok(())
     }
 }
@@ -166,10 +173,13 @@ fn begin(cpu: &Cpu, norm: &Option<NormWeight>, scratch: &mut Scratch) {
     }
 }
 
-/// `x += norm(block_out)`.
-fn join(cpu: &Cpu, norm: &Option<NormWeight>, scratch: &mut Scratch) {
-    if let Some(norm) = norm {
+/// `x = joined(x + after(block_out))`.
+fn join(cpu: &Cpu, after: &Option<NormWeight>, joined: &Option<NormWeight>, scratch: &mut Scratch) {
+    if let Some(norm) = after {
         norm.apply_in_place(cpu, &mut scratch.block_out);
     }
     cpu.kernels.add(&mut scratch.x, &scratch.block_out);
+    if let Some(norm) = joined {
+        norm.apply_in_place(cpu, &mut scratch.x);
+    }
 }

@@ -3,8 +3,11 @@
 use super::attention::AttentionBlock;
 use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
+use super::embedding::EmbeddingBlock;
+use super::head::HeadBlock;
 use super::layer::{FeedForwardBlock, Layer, MixerBlock, Projection};
 use super::norm::NormWeight;
+use super::plain::PlainBlock;
 use super::rotation::Rotation;
 use super::{Production, Scratch};
 use crate::Cpu;
@@ -12,8 +15,8 @@ use crate::matrix::{Matrix, PackError};
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{
-    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Mixer, ModelSpec, Norm, NormKind, Role,
-    TensorSpec,
+    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Head, Mixer, ModelSpec, Norm, NormKind,
+    Role, TensorSpec,
 };
 use ingle_model::{Error, Source};
 use std::sync::Arc;
@@ -36,12 +39,10 @@ pub(super) fn load(
     let total = spec.weight_bytes();
     let mut loader = Loader { spec: &spec, source: &source, cpu: &cpu, progress, done: 0, total };
     // the largest matrix first, while little else is resident: its file pages and its packed copy are there together
-    let head = loader.matrix(if spec.head.tied { Role::Embedding } else { Role::Head }, None)?;
+    let head = spec.head.map(|head| loader.head(head)).transpose()?;
     let layers = (0..spec.layers.len()).map(|index| loader.layer(index)).collect::<Result<Vec<_>, _>>()?;
-    let final_norm = loader.norm(spec.final_norm, Role::FinalNorm, None)?;
-    let head_bias = spec.head.bias.then(|| loader.vector(Role::HeadBias, None)).transpose()?;
-    let embedding = loader.tensor(Role::Embedding, None)?.clone();
-    embedding.pieces.iter().for_each(|piece| source.expect_scattered_reads(&piece.stored));
+    let final_norm = spec.final_norm.map(|norm| loader.norm(norm, Role::FinalNorm, None)).transpose()?;
+    let embedding = loader.embedding()?;
     loader.report(total);
     let rotations = spec.ropes.iter().map(Rotation::new).collect();
     let (sequences, scratch) = (Sequences::default(), Scratch::default());
@@ -50,7 +51,6 @@ pub(super) fn load(
         layers,
         final_norm,
         head,
-        head_bias,
         rotations,
         sequences,
         scratch,
@@ -127,12 +127,13 @@ impl Loader<'_> {
         role: Role,
         layer: Option<usize>,
     ) -> Result<NormWeight, ExecutorError> {
-        if norm.kind != NormKind::Rms {
-            return Err(unsupported("another norm than RMS"));
-        }
         let mut weight = self.vector(role, layer)?;
         weight.iter_mut().for_each(|weight| *weight += norm.weight_offset);
-        Ok(NormWeight { weight, epsilon: norm.epsilon })
+        let bias = match norm.kind {
+            NormKind::Rms => None,
+            NormKind::Layer => Some(self.vector(role.norm_bias().unwrap_or(role), layer)?),
+        };
+        Ok(NormWeight { weight, bias, epsilon: norm.epsilon })
     }
 
     fn layer(&mut self, index: usize) -> Result<Layer, ExecutorError> {
@@ -142,8 +143,10 @@ impl Loader<'_> {
         Ok(Layer {
             before_mixer: norm(spec.norms.before_mixer, Role::MixerNorm)?,
             after_mixer: norm(spec.norms.after_mixer, Role::MixerPostNorm)?,
+            joined_mixer: norm(spec.norms.joined_mixer, Role::MixerJoinedNorm)?,
             before_feed_forward: norm(spec.norms.before_feed_forward, Role::FeedForwardNorm)?,
             after_feed_forward: norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm)?,
+            joined_feed_forward: norm(spec.norms.joined_feed_forward, Role::FeedForwardJoinedNorm)?,
             mixer: match &spec.mixer {
                 Mixer::Attention(attention) => MixerBlock::Attention(self.attention(attention, index)?),
                 Mixer::DeltaNet(delta) => MixerBlock::DeltaNet(self.delta_net(delta, index)?),
@@ -157,6 +160,11 @@ impl Loader<'_> {
                 FeedForward::Experts(experts) => {
                     FeedForwardBlock::Experts(Box::new(self.experts(experts, index)?))
                 }
+                FeedForward::Plain(plain) => FeedForwardBlock::Plain(Box::new(PlainBlock {
+                    activation: plain.activation,
+                    up: self.projection(Role::Up, Some(Role::UpBias), at)?,
+                    down: self.projection(Role::Down, Some(Role::DownBias), at)?,
+                })),
             },
         })
     }
@@ -169,6 +177,30 @@ impl Loader<'_> {
     ) -> Result<DenseBlock, ExecutorError> {
         let mut matrix = |role| self.matrix(role, Some(index));
         Ok(DenseBlock { activation, gate: matrix(gate)?, up: matrix(up)?, down: matrix(down)? })
+    }
+
+    fn head(&mut self, head: Head) -> Result<HeadBlock, ExecutorError> {
+        let matrix = if head.tied { Role::Embedding } else { Role::Head };
+        let projection = self.projection(matrix, head.bias.then_some(Role::HeadBias), None)?;
+        Ok(HeadBlock { projection, soft_cap: head.soft_cap })
+    }
+
+    fn embedding(&mut self) -> Result<EmbeddingBlock, ExecutorError> {
+        let spec = self.spec.embedding;
+        let tokens = self.tensor(Role::Embedding, None)?.clone();
+        tokens.pieces.iter().for_each(|piece| self.source.expect_scattered_reads(&piece.stored));
+        let mut positions = None;
+        if spec.positions.is_some() {
+            positions = Some(self.tensor(Role::PositionEmbedding, None)?.clone());
+        }
+        let mut token_type = None;
+        if spec.token_types.is_some() {
+            let mut row = vec![0.0; self.spec.hidden];
+            self.source.row(self.tensor(Role::TokenTypeEmbedding, None)?, 0, &mut row)?;
+            token_type = Some(row);
+        }
+        let norm = spec.norm.map(|norm| self.norm(norm, Role::EmbeddingNorm, None)).transpose()?;
+        Ok(EmbeddingBlock { scale: spec.scale, tokens, positions, token_type, norm })
     }
 
     fn attention(&mut self, attention: &Attention, index: usize) -> Result<AttentionBlock, ExecutorError> {

@@ -1,28 +1,31 @@
 //! The production executor: packed weights, integer dot products, 16-bit cache, every step in few parallel regions.
-#![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 mod attention;
 mod cache;
 mod delta_net;
 mod dense;
+mod embedding;
 mod experts;
 #[cfg(test)]
 mod experts_tests;
+mod head;
 mod latent;
 mod layer;
 mod load;
 mod load_experts;
 mod load_latent;
 mod norm;
+mod plain;
 mod rotation;
 
 use crate::Cpu;
-use crate::matrix::{Matrix, Product, View, multiply};
-use crate::pool::Shares;
+use crate::matrix::View;
 use crate::sequences::Sequences;
 use cache::LayerCache;
-use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
-use ingle_model::spec::{ModelSpec, TensorSpec};
+use embedding::EmbeddingBlock;
+use head::HeadBlock;
+use ingle_model::executor::{Batch, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
+use ingle_model::spec::ModelSpec;
 use ingle_model::{Format, Source};
 pub use latent::LatentTimes;
 use layer::{Layer, Scratch, Step};
@@ -36,11 +39,10 @@ pub struct Production {
     spec: ModelSpec,
     source: Arc<Source>,
     cpu: Cpu,
-    embedding: TensorSpec,
+    embedding: EmbeddingBlock,
     layers: Vec<Layer>,
-    final_norm: NormWeight,
-    head: Matrix,
-    head_bias: Option<Vec<f32>>,
+    final_norm: Option<NormWeight>,
+    head: Option<HeadBlock>,
     rotations: Vec<Rotation>,
     sequences: Sequences<Vec<LayerCache>>,
     scratch: Scratch,
@@ -81,19 +83,8 @@ impl Production {
 
     /// All packed weights.
     fn weights(&self) -> impl Iterator<Item = View<'_>> {
-        self.layers.iter().flat_map(Layer::weights).chain([self.head.view()])
-    }
-
-    /// Rows of the embedding, read from the file: a step needs only a few.
-    fn embed(&self, batch: &Batch, x: &mut [f32]) -> Result<(), ExecutorError> {
-        let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
-        for (row, &token) in x.chunks_exact_mut(self.spec.hidden).zip(tokens) {
-            self.source.row(&self.embedding, token as usize, row)?;
-            if self.spec.embedding_scale != 1.0 {
-                self.cpu.kernels.scale(row, self.spec.embedding_scale);
-            }
-        }
-        Ok(())
+        let head = self.head.iter().map(|head| head.projection.matrix.view());
+        self.layers.iter().flat_map(Layer::weights).chain(head)
     }
 
     /// Logits of the rows that want them, from normed rows.
@@ -107,18 +98,8 @@ impl Production {
             picked.extend_from_slice(&normed[row * hidden..][..hidden]);
         }
         output.logits.resize(rows.len() * self.spec.vocabulary, 0.0);
-        if rows.is_empty() {
-            return;
-        }
-        activations.prepare(&self.cpu, picked, rows.len(), hidden, self.head.needs());
-        multiply(&self.cpu, activations, &mut [Product::new(&self.head, &mut output.logits)]);
-        if let Some(bias) = &self.head_bias {
-            for logits in output.logits.chunks_exact_mut(bias.len()) {
-                self.cpu.kernels.add(logits, bias);
-            }
-        }
-        if let Some(cap) = self.spec.head.soft_cap {
-            cap_logits(&self.cpu, &mut output.logits, cap);
+        if let Some(head) = self.head.as_ref().filter(|_| !rows.is_empty()) {
+            head.run(&self.cpu, picked, rows.len(), activations, &mut output.logits);
         }
     }
 }
@@ -160,7 +141,7 @@ impl Executor for Production {
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
-        let placed = self.sequences.check(batch, self.spec.vocabulary)?;
+        let placed = self.sequences.check(batch, &self.spec)?;
         for slice in &placed {
             for kv in &mut self.sequences.get_mut(slice.sequence)?.kv {
                 kv.grow(slice.first..slice.end()).map_err(no_memory)?;
@@ -168,27 +149,28 @@ impl Executor for Production {
         }
         output.hidden.clear();
         self.scratch.resize(batch.rows(), self.spec.hidden);
-        let mut x = std::mem::take(&mut self.scratch.x);
-        let embedded = self.embed(batch, &mut x);
-        self.scratch.x = x;
-        embedded?;
+        let x = &mut self.scratch.x;
+        self.embedding.run(&self.cpu, &self.source, batch, &placed, self.spec.hidden, x)?;
         for rotation in &mut self.rotations {
             rotation.prepare(placed.iter().flat_map(|slice| slice.first..slice.end()));
         }
-        if batch.hidden {
+        if batch.hidden == Hidden::All {
             output.hidden.push(self.scratch.x.clone());
         }
         let (cpu, rows, rotations) = (&self.cpu, batch.rows(), &self.rotations);
         let step = Step { cpu, placed: &placed, rotations, rows };
         for (index, layer) in self.layers.iter().enumerate() {
             layer.run(&step, index, &mut self.sequences, &mut self.scratch)?;
-            if batch.hidden {
+            if batch.hidden == Hidden::All {
                 output.hidden.push(self.scratch.x.clone());
             }
         }
         let Scratch { x, normed, .. } = &mut self.scratch;
-        self.final_norm.apply(&self.cpu, x, normed);
-        if batch.hidden {
+        match &self.final_norm {
+            Some(norm) => norm.apply(&self.cpu, x, normed),
+            None => normed.copy_from_slice(x),
+        }
+        if batch.hidden != Hidden::None {
             output.hidden.push(normed.clone());
         }
         self.logits(batch, output);
@@ -206,15 +188,6 @@ impl Executor for Production {
     fn kv_bytes(&self) -> u64 {
         self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerCache::bytes).sum()
     }
-}
-
-fn cap_logits(cpu: &Cpu, logits: &mut [f32], cap: f32) {
-    const CHUNK: usize = 16 * 1024;
-    let shares = Shares::new(logits);
-    cpu.pool.for_chunks(shares.len(), CHUNK, &|_, range| {
-        // SAFETY: ranges of one region do not overlap.
-        cpu.kernels.soft_cap(unsafe { shares.range(range) }, cap);
-    });
 }
 
 fn no_memory(error: crate::buffer::OutOfMemory) -> ExecutorError {

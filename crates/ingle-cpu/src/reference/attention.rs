@@ -4,6 +4,7 @@ use super::{Reference, ops};
 use crate::sequences::Placed;
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{Attention, Role};
+use std::ops::Range;
 
 /// Keys and values of one layer, position by position: `[positions, kv_heads * dim]`.
 #[derive(Default)]
@@ -55,11 +56,11 @@ impl Reference {
             cache.keys.extend_from_slice(&keys[rows.start * key_row..rows.end * key_row]);
             cache.values.extend_from_slice(&values[rows.start * value_row..rows.end * value_row]);
             for row in rows.clone() {
-                let position = slice.position(row);
+                let seen = attention.seen(slice.position(row), slice.end());
                 for head in 0..attention.heads {
                     let query = &queries[row * query_row + head * attention.key_dim..][..attention.key_dim];
                     let out = &mut out[row * out_row + head * attention.value_dim..][..attention.value_dim];
-                    attend_head(attention, cache, query, head, position, sinks.get(head).copied(), out);
+                    attend_head(attention, cache, query, head, seen.clone(), sinks.get(head).copied(), out);
                 }
             }
         }
@@ -70,19 +71,19 @@ impl Reference {
     }
 }
 
-/// One query head at one position against everything it sees.
+/// One query head against the positions it sees.
 fn attend_head(
     attention: &Attention,
     cache: &KeyValues,
     query: &[f32],
     head: usize,
-    position: usize,
+    seen: Range<usize>,
     sink: Option<f32>,
     out: &mut [f32],
 ) {
     let kv_head = head / (attention.heads / attention.kv_heads);
-    let first = attention.window.map_or(0, |window| (position + 1).saturating_sub(window));
-    let mut scores: Vec<f32> = (first..=position)
+    let mut scores: Vec<f32> = seen
+        .clone()
         .map(|seen| {
             let at = (seen * attention.kv_heads + kv_head) * attention.key_dim;
             let score = attention.scale * ops::dot(query, &cache.keys[at..][..attention.key_dim]);
@@ -90,7 +91,7 @@ fn attend_head(
         })
         .collect();
     ops::softmax(&mut scores, sink);
-    for (seen, weight) in (first..=position).zip(scores) {
+    for (seen, weight) in seen.zip(scores) {
         let at = (seen * attention.kv_heads + kv_head) * attention.value_dim;
         for (out, value) in out.iter_mut().zip(&cache.values[at..][..attention.value_dim]) {
             *out += weight * value;

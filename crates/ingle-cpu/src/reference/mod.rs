@@ -12,9 +12,11 @@ mod ops;
 
 use crate::sequences::{Placed, Sequences};
 use cache::LayerCache;
-use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
+use ingle_model::executor::{Batch, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
 use ingle_model::spec::{Activation, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
 use ingle_model::{Error, Source};
+#[cfg(test)]
+pub(crate) use ops::activate_plain;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -98,7 +100,7 @@ impl Reference {
                     y.chunks_exact_mut(weight.len()).for_each(|row| ops::rms_norm(row, &weight, norm.epsilon))
                 }
                 NormKind::Layer => {
-                    let bias = self.values(bias_of(role), layer)?;
+                    let bias = self.values(role.norm_bias().unwrap_or(role), layer)?;
                     y.chunks_exact_mut(weight.len())
                         .for_each(|row| ops::layer_norm(row, &weight, &bias, norm.epsilon));
                 }
@@ -107,15 +109,29 @@ impl Reference {
         Ok(y)
     }
 
-    fn embed(&self, batch: &Batch) -> Result<Vec<f32>, ExecutorError> {
+    fn embed(&self, batch: &Batch, placed: &[Placed]) -> Result<Vec<f32>, ExecutorError> {
+        let spec = self.spec.embedding;
         let embedding = self.tensor(Role::Embedding, None)?;
         let mut x = vec![0.0; batch.rows() * self.spec.hidden];
         let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
         for (row, &token) in x.chunks_exact_mut(self.spec.hidden).zip(tokens) {
             self.source.row(embedding, token as usize, row)?;
-            row.iter_mut().for_each(|value| *value *= self.spec.embedding_scale);
+            row.iter_mut().for_each(|value| *value *= spec.scale);
         }
-        Ok(x)
+        let mut table_row = vec![0.0; self.spec.hidden];
+        if spec.positions.is_some() {
+            let table = self.tensor(Role::PositionEmbedding, None)?;
+            let positions = placed.iter().flat_map(|slice| slice.first..slice.end());
+            for (row, position) in x.chunks_exact_mut(self.spec.hidden).zip(positions) {
+                self.source.row(table, position, &mut table_row)?;
+                ops::add(row, &table_row);
+            }
+        }
+        if spec.token_types.is_some() {
+            self.source.row(self.tensor(Role::TokenTypeEmbedding, None)?, 0, &mut table_row)?;
+            x.chunks_exact_mut(self.spec.hidden).for_each(|row| ops::add(row, &table_row));
+        }
+        self.normed(&x, spec.norm, Role::EmbeddingNorm, None)
     }
 
     fn mix(&mut self, x: &[f32], layer: usize, placed: &[Placed]) -> Result<Vec<f32>, ExecutorError> {
@@ -130,6 +146,12 @@ impl Reference {
         match &self.spec.layers[layer].feed_forward {
             FeedForward::Dense(dense) => {
                 self.gated(x, [Role::Gate, Role::Up, Role::Down], dense.activation, layer)
+            }
+            FeedForward::Plain(plain) => {
+                let at = Some(layer);
+                let mut inner = self.project(x, Role::Up, Some(Role::UpBias), at)?;
+                inner.iter_mut().for_each(|value| *value = ops::activate_plain(plain.activation, *value));
+                self.project(&inner, Role::Down, Some(Role::DownBias), at)
             }
             FeedForward::Experts(moe) => self.experts(x, moe, layer),
         }
@@ -152,21 +174,14 @@ impl Reference {
     }
 
     fn head(&self, x: &[f32]) -> Result<Vec<f32>, ExecutorError> {
-        let role = if self.spec.head.tied { Role::Embedding } else { Role::Head };
-        let bias = self.spec.head.bias.then_some(Role::HeadBias);
+        let Some(head) = self.spec.head else { return Ok(Vec::new()) };
+        let role = if head.tied { Role::Embedding } else { Role::Head };
+        let bias = head.bias.then_some(Role::HeadBias);
         let mut logits = self.project(x, role, bias, None)?;
-        if let Some(cap) = self.spec.head.soft_cap {
+        if let Some(cap) = head.soft_cap {
             logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
         }
         Ok(logits)
-    }
-}
-
-/// The bias beside a layer norm's weight.
-fn bias_of(norm: Role) -> Role {
-    match norm {
-        Role::IndexKeyNorm => Role::IndexKeyNormBias,
-        other => other,
     }
 }
 
@@ -201,10 +216,10 @@ impl Executor for Reference {
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
-        let placed = self.sequences.check(batch, self.spec.vocabulary)?;
+        let placed = self.sequences.check(batch, &self.spec)?;
         output.hidden.clear();
-        let mut x = self.embed(batch)?;
-        if batch.hidden {
+        let mut x = self.embed(batch, &placed)?;
+        if batch.hidden == Hidden::All {
             output.hidden.push(x.clone());
         }
         for layer in 0..self.spec.layers.len() {
@@ -213,21 +228,23 @@ impl Executor for Reference {
             let mixed = self.mix(&normed, layer, &placed)?;
             let mixed = self.normed(&mixed, norms.after_mixer, Role::MixerPostNorm, Some(layer))?;
             ops::add(&mut x, &mixed);
+            x = self.normed(&x, norms.joined_mixer, Role::MixerJoinedNorm, Some(layer))?;
             let normed = self.normed(&x, norms.before_feed_forward, Role::FeedForwardNorm, Some(layer))?;
             let transformed = self.feed_forward(&normed, layer)?;
             let transformed =
                 self.normed(&transformed, norms.after_feed_forward, Role::FeedForwardPostNorm, Some(layer))?;
             ops::add(&mut x, &transformed);
-            if batch.hidden {
+            x = self.normed(&x, norms.joined_feed_forward, Role::FeedForwardJoinedNorm, Some(layer))?;
+            if batch.hidden == Hidden::All {
                 output.hidden.push(x.clone());
             }
         }
-        let x = self.normed(&x, Some(self.spec.final_norm), Role::FinalNorm, None)?;
+        let x = self.normed(&x, self.spec.final_norm, Role::FinalNorm, None)?;
         let hidden = self.spec.hidden;
         let wanted: Vec<f32> =
             batch.logit_rows().iter().flat_map(|&row| &x[row * hidden..][..hidden]).copied().collect();
         output.logits = self.head(&wanted)?;
-        if batch.hidden {
+        if batch.hidden != Hidden::None {
             output.hidden.push(x);
         }
         for slice in placed {

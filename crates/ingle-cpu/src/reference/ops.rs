@@ -1,6 +1,6 @@
 //! Plain arithmetic, as the definitions say it.
 
-use ingle_model::spec::{Activation, Pairing, Rope};
+use ingle_model::spec::{Activation, Pairing, PlainActivation, Rope};
 
 /// `sum_i a[i] * b[i]`, in sixteen partial sums so that the error grows slowly with the length.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -57,6 +57,33 @@ pub(super) fn activate(activation: Activation, gate: f32, up: f32) -> f32 {
     }
 }
 
+/// A single value activated.
+pub(crate) fn activate_plain(activation: PlainActivation, x: f32) -> f32 {
+    match activation {
+        PlainActivation::GeluErf => {
+            let x = f64::from(x);
+            (0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
+        }
+        PlainActivation::GeluTanh => activate(Activation::GeluTanh, x, 1.0),
+        PlainActivation::Relu => x.max(0.0),
+    }
+}
+
+/// `2 / sqrt(pi) * e^(-x^2) * sum_n 2^n x^(2n+1) / (1 * 3 * .. * (2n+1))`, whose terms all have one sign.
+fn erf(x: f64) -> f64 {
+    if x.is_nan() || x.abs() > 6.0 {
+        return if x.is_nan() { x } else { x.signum() };
+    }
+    let (mut term, mut sum) = (x, x);
+    let mut odd = 1.0;
+    while term.abs() > 1e-18 * sum.abs() {
+        odd += 2.0;
+        term *= 2.0 * x * x / odd;
+        sum += term;
+    }
+    2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+}
+
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
@@ -100,5 +127,26 @@ impl Rotation {
             head[first] = a * cosine - b * sine;
             head[second] = a * sine + b * cosine;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erf_has_its_tabulated_values() {
+        for (x, value) in [
+            (0.0, 0.0),
+            (0.1, 0.112_462_916_018_284_9),
+            (0.5, 0.520_499_877_813_046_5),
+            (-1.0, -0.842_700_792_949_714_9),
+            (2.0, 0.995_322_265_018_952_7),
+            (3.5, 0.999_999_256_901_627_7),
+            (f64::INFINITY, 1.0),
+        ] {
+            assert!((erf(x) - value).abs() < 3e-15, "{x}: {}", erf(x));
+        }
+        assert!(erf(f64::NAN).is_nan());
     }
 }

@@ -4,7 +4,7 @@ mod variants;
 
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
-use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, Slice, StepOutput};
 use ingle_model::{Source, families};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,7 +72,7 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
     let sequence = executor.open(tokens.len() + 64).unwrap();
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: true }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::All }, &mut output).unwrap();
     let difference = largest_difference(&output.logits, &golden.floats(&format!("{prompt}.logits")));
     println!("prompt {prompt}: largest logit difference {difference:e}");
     assert!(difference < 1e-3);
@@ -85,7 +85,7 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
     for (step, expected) in golden.ids(&format!("{prompt}.greedy_ids")).into_iter().enumerate() {
         assert_eq!(next, expected, "greedy step {step} of prompt {prompt}");
         let slices = [Slice { sequence, tokens: &[next], logits: LogitRows::Last }];
-        executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
         next = argmax(&output.logits);
     }
     executor.close(sequence);
@@ -131,7 +131,7 @@ fn production_stays_close_on_every_instruction_set() {
                 let sequence = executor.open(tokens.len() + 64).unwrap();
                 let mut output = StepOutput::default();
                 let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
-                executor.step(&Batch { slices: &slices, hidden: true }, &mut output).unwrap();
+                executor.step(&Batch { slices: &slices, hidden: Hidden::All }, &mut output).unwrap();
                 check_hidden(&output, &golden, executor.spec().hidden, 0.05);
                 let vocabulary = executor.spec().vocabulary;
                 let prompt_error = nmse(&output.logits, &golden.floats("b.logits"));
@@ -139,7 +139,7 @@ fn production_stays_close_on_every_instruction_set() {
                 for expected in golden.ids("b.greedy_ids") {
                     assert_eq!(argmax(&last), expected, "{isa:?} {model}");
                     let slices = [Slice { sequence, tokens: &[expected], logits: LogitRows::Last }];
-                    executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+                    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
                     last.copy_from_slice(&output.logits);
                 }
                 println!("{isa:?} {model}: NMSE {prompt_error:e}");
@@ -165,20 +165,20 @@ fn check_chunks(executor: &mut dyn Executor, tokens: &[u32], expected: &[f32], t
 
     // both sequences in one step, in unequal chunks, after a false start that is taken back
     let false_start = [Slice { sequence: two, tokens: &[1, 2, 3, 4, 5], logits: LogitRows::None }];
-    executor.step(&Batch { slices: &false_start, hidden: false }, &mut output).unwrap();
+    executor.step(&Batch { slices: &false_start, hidden: Hidden::None }, &mut output).unwrap();
     assert!(output.logits.is_empty());
     executor.truncate(two, 0).unwrap();
     let chunks = [
         Slice { sequence: one, tokens: &tokens[..31], logits: LogitRows::None },
         Slice { sequence: two, tokens: &tokens[..7], logits: LogitRows::Last },
     ];
-    executor.step(&Batch { slices: &chunks, hidden: false }, &mut output).unwrap();
+    executor.step(&Batch { slices: &chunks, hidden: Hidden::None }, &mut output).unwrap();
     assert!(largest_difference(&output.logits, &expected[6 * vocabulary..7 * vocabulary]) < tolerance);
     let chunks = [
         Slice { sequence: two, tokens: &tokens[7..], logits: LogitRows::Last },
         Slice { sequence: one, tokens: &tokens[31..], logits: LogitRows::All },
     ];
-    executor.step(&Batch { slices: &chunks, hidden: false }, &mut output).unwrap();
+    executor.step(&Batch { slices: &chunks, hidden: Hidden::None }, &mut output).unwrap();
     assert!(largest_difference(&output.logits[..vocabulary], &expected[47 * vocabulary..]) < tolerance);
     assert!(largest_difference(&output.logits[vocabulary..], &expected[31 * vocabulary..]) < tolerance);
 }
@@ -190,7 +190,7 @@ fn a_refused_step_changes_nothing() {
     let mut output = StepOutput::default();
     let mut step = |executor: &mut Reference, tokens: &[u32]| {
         let slices = [Slice { sequence, tokens, logits: LogitRows::Last }];
-        executor.step(&Batch { slices: &slices, hidden: false }, &mut output)
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)
     };
     step(&mut executor, &[1, 2]).unwrap();
     let unknown = step(&mut executor, &[1, 288]).unwrap_err().to_string();

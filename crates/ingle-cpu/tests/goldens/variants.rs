@@ -3,7 +3,7 @@
 use super::{fixture, largest_difference, nmse};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
-use ingle_model::executor::{Batch, Executor, LogitRows, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, Slice, StepOutput};
 use ingle_model::format::{dequantise, quantise};
 use ingle_model::gguf::{Entry, WriteOptions, write_files};
 use ingle_model::{Format, Source, families};
@@ -22,7 +22,7 @@ fn logits(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
     let sequence = executor.open(tokens.len()).unwrap();
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: false }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
     executor.close(sequence);
     output.logits
 }

@@ -4,7 +4,7 @@ use super::keys::Keys;
 use super::{Dialect, names};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
-use crate::spec::{Head, LayerSpec, ModelSpec, NextTokenBlock, Norm, Rope};
+use crate::spec::{Embedding, Head, LayerSpec, ModelSpec, NextTokenBlock, Norm, Rope};
 
 /// The common part of a description.
 pub(super) struct Base {
@@ -86,11 +86,12 @@ impl Base {
             hidden: self.hidden,
             vocabulary: self.vocabulary,
             context: self.context,
-            embedding_scale: rest.embedding_scale,
+            embedding: Embedding::scaled(rest.embedding_scale),
             layers: rest.layers,
             ropes: rest.ropes,
-            final_norm: rest.final_norm,
-            head: Head { tied: self.tied, bias: self.head_bias, soft_cap: rest.head_soft_cap },
+            final_norm: Some(rest.final_norm),
+            head: Some(Head { tied: self.tied, bias: self.head_bias, soft_cap: rest.head_soft_cap }),
+            pooling: None,
             next_token: rest.next_token,
             tensors: Vec::new(),
             next_token_tensors: Vec::new(),

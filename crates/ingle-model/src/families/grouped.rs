@@ -4,7 +4,7 @@ use super::Dialect;
 use super::base::Base;
 use super::keys::Keys;
 use crate::error::Result;
-use crate::spec::Attention;
+use crate::spec::{Attention, Visibility};
 
 /// Numbers of heads per layer, and their widths.
 pub(super) struct Heads {
@@ -70,6 +70,7 @@ impl Heads {
             value_dim: self.value_dim,
             scale: 1.0 / (self.key_dim as f32).sqrt(),
             rope: Some(0),
+            visibility: Visibility::Causal,
             window: None,
             qk_norm: None,
             qkv_bias: false,

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::spec::{
-    Activation, Attention, ExpertGroups, FeedForward, GatedDeltaNet, GroupScore, LatentAttention, LayerNorms,
-    Mixer, MixtureOfExperts, ModelSpec, Norm, Rope, RopeScaling, SparseIndexer,
+    Activation, Attention, Dense, ExpertGroups, FeedForward, GatedDeltaNet, GroupScore, LatentAttention,
+    Mixer, MixtureOfExperts, ModelSpec, Norm, Plain, Rope, RopeScaling, SparseIndexer,
 };
 
 /// Larger than any dimension of a published network by orders of magnitude, small enough that products of a few
@@ -16,6 +16,14 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
     within("vocabulary", spec.vocabulary)?;
     if spec.context == 0 {
         return Err(Error::metadata("context length", "must not be zero"));
+    }
+    for rows in [spec.embedding.positions, spec.embedding.token_types].into_iter().flatten() {
+        within("rows of positions or token types", rows)?;
+    }
+    let outside = [spec.embedding.norm, spec.final_norm].into_iter().flatten();
+    outside.into_iter().try_for_each(norm_is_sane).map_err(|what| Error::metadata("the network", what))?;
+    for &width in spec.pooling.iter().flat_map(|pooling| &pooling.projections) {
+        within("width of an embedding", width)?;
     }
     for rope in &spec.ropes {
         within("rotary dimensions", rope.dims)?;
@@ -41,10 +49,7 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
     let further = spec.next_token.iter().map(|block| &block.layer);
     for (index, layer) in spec.layers.iter().chain(further).enumerate() {
         let wrong = |what: String| Error::metadata(format!("layer {index}"), what);
-        let LayerNorms { before_mixer, after_mixer, before_feed_forward, after_feed_forward } = layer.norms;
-        let around =
-            [before_mixer, after_mixer, before_feed_forward, after_feed_forward, Some(spec.final_norm)];
-        around.into_iter().flatten().try_for_each(norm_is_sane).map_err(wrong)?;
+        layer.norms.all().try_for_each(|(norm, _)| norm_is_sane(norm)).map_err(wrong)?;
         match &layer.mixer {
             Mixer::Attention(attention) => attention_is_sane(attention, &spec.ropes),
             Mixer::Latent(latent) => latent_is_sane(latent, &spec.ropes),
@@ -52,14 +57,16 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
         }
         .map_err(wrong)?;
         match &layer.feed_forward {
-            FeedForward::Dense(dense) => within("feed-forward width", dense.inner)?,
+            FeedForward::Dense(Dense { inner, .. }) | FeedForward::Plain(Plain { inner, .. }) => {
+                within("feed-forward width", *inner)?;
+            }
             FeedForward::Experts(moe) => experts_are_sane(moe).map_err(wrong)?,
         }
     }
-    if let Some(cap) = spec.head.soft_cap {
+    if let Some(cap) = spec.head.and_then(|head| head.soft_cap) {
         positive(cap).map_err(|what| Error::metadata("head's soft cap", what))?;
     }
-    positive(spec.embedding_scale).map_err(|what| Error::metadata("embedding scale", what))
+    positive(spec.embedding.scale).map_err(|what| Error::metadata("embedding scale", what))
 }
 
 fn positive(number: f32) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! What a step costs: bytes read and operations done, counted from the same description the executors run.
 
-use super::{FeedForward, Mixer, ModelSpec, Role, TensorSpec};
+use super::{FeedForward, Mixer, ModelSpec, Role, TensorSpec, Visibility};
 
 /// The smallest thing that can be placed on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,7 +107,10 @@ impl Mixer {
     pub fn kv(&self) -> Vec<KvSpec> {
         match self {
             Mixer::Attention(attention) => {
-                let kind = attention.window.map_or(KvKind::Full, KvKind::Window);
+                let kind = match (attention.visibility, attention.window) {
+                    (Visibility::Causal, Some(window)) => KvKind::Window(window),
+                    _ => KvKind::Full,
+                };
                 vec![KvSpec { kind, values: attention.kv_heads * (attention.key_dim + attention.value_dim) }]
             }
             Mixer::Latent(latent) => {
@@ -177,7 +180,7 @@ impl ModelSpec {
         for (index, layer) in self.layers.iter().enumerate() {
             parts.push(Part::Mixer(index));
             match layer.feed_forward {
-                FeedForward::Dense(_) => parts.push(Part::Dense(index)),
+                FeedForward::Dense(_) | FeedForward::Plain(_) => parts.push(Part::Dense(index)),
                 FeedForward::Experts(_) => parts.extend([Part::Shared(index), Part::Experts(index)]),
             }
         }
@@ -189,10 +192,15 @@ impl ModelSpec {
     pub fn part_of(role: Role, layer: Option<usize>) -> Part {
         use Role::*;
         let Some(layer) = layer else {
-            return if role == Embedding { Part::Embedding } else { Part::Head };
+            return match role {
+                Embedding | PositionEmbedding | TokenTypeEmbedding | EmbeddingNorm | EmbeddingNormBias => {
+                    Part::Embedding
+                }
+                _ => Part::Head,
+            };
         };
         match role {
-            Gate | Up | Down => Part::Dense(layer),
+            Gate | Up | Down | UpBias | DownBias => Part::Dense(layer),
             Router | RouterBias | SelectionBias | SharedGate | SharedUp | SharedDown | SharedRouter => {
                 Part::Shared(layer)
             }
@@ -215,7 +223,7 @@ impl ModelSpec {
                 Part::Head => load.logits as f64,
                 Part::Experts(layer) => match &self.layers[layer].feed_forward {
                     FeedForward::Experts(moe) => rows * moe.used as f64 / moe.experts as f64,
-                    FeedForward::Dense(_) => rows,
+                    _ => rows,
                 },
                 _ => rows,
             };
@@ -257,9 +265,9 @@ impl ModelSpec {
 
     /// `(elements, bytes, role)` of a part's tensors. A tied head reads the embedding.
     fn weights_of(&self, part: Part) -> Vec<(f64, f64, Role)> {
+        let tied = self.head.is_some_and(|head| head.tied);
         let belongs = |role: Role, layer: Option<usize>| {
-            Self::part_of(role, layer) == part
-                || (part == Part::Head && self.head.tied && role == Role::Embedding)
+            Self::part_of(role, layer) == part || (part == Part::Head && tied && role == Role::Embedding)
         };
         if self.tensors.is_empty() {
             let needs = self.needs().into_iter().filter(|need| belongs(need.role, need.layer));
@@ -287,7 +295,7 @@ impl ModelSpec {
                     let missed = 1.0 - moe.used as f64 / moe.experts as f64;
                     1.0 - missed.powf(load.tokens as f64)
                 }
-                FeedForward::Dense(_) => 1.0,
+                _ => 1.0,
             },
             _ => 1.0,
         }

@@ -5,6 +5,8 @@
 pub enum FeedForward {
     /// One gated network.
     Dense(Dense),
+    /// One network without a gate.
+    Plain(Plain),
     /// A router that picks some of many.
     Experts(MixtureOfExperts),
 }
@@ -16,6 +18,26 @@ pub struct Dense {
     pub inner: usize,
     /// How gate and up combine.
     pub activation: Activation,
+}
+
+/// `down(activation(up x + bias)) + bias`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plain {
+    /// Inner width.
+    pub inner: usize,
+    /// What happens between the two projections.
+    pub activation: PlainActivation,
+}
+
+/// Activations of a single value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainActivation {
+    /// `x * (1 + erf(x / sqrt(2))) / 2`.
+    GeluErf,
+    /// The tanh form of GELU.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 /// How the gate and up rows combine, element by element.

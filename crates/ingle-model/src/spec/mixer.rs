@@ -1,6 +1,7 @@
 //! Mixers: the blocks that carry information between positions.
 
 use super::Norm;
+use std::ops::Range;
 
 /// How a layer mixes positions.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +12,16 @@ pub enum Mixer {
     Latent(LatentAttention),
     /// Gated delta net: linear attention with a recurrent state.
     DeltaNet(GatedDeltaNet),
+}
+
+/// Which way a position looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// At itself and what is before it.
+    #[default]
+    Causal,
+    /// At the whole sequence, before and after: encoders. Such a sequence goes through in one step.
+    Both,
 }
 
 /// Grouped-query attention: query head `h` reads KV head `h / (heads / kv_heads)`.
@@ -28,7 +39,9 @@ pub struct Attention {
     pub scale: f32,
     /// Rotary table, as an index into the spec's; `None` rotates nothing.
     pub rope: Option<usize>,
-    /// Key at `p0` is seen from `p1` when `p1 - p0 < window`; `None` sees all before.
+    /// Which way a position looks.
+    pub visibility: Visibility,
+    /// Key at `p0` is seen from `p1` only when `|p1 - p0| < window`.
     pub window: Option<usize>,
     /// Norm of each query and key head before rotation, one weight shared by all heads.
     pub qk_norm: Option<Norm>,
@@ -42,6 +55,18 @@ pub struct Attention {
     pub soft_cap: Option<f32>,
     /// The query projection gives `[query | gate]` per head; the heads' output is multiplied by `sigmoid(gate)`.
     pub output_gate: bool,
+}
+
+impl Attention {
+    /// Positions that the one at `position` sees in a sequence of `length` positions.
+    pub fn seen(&self, position: usize, length: usize) -> Range<usize> {
+        let window = self.window.unwrap_or(usize::MAX);
+        let end = match self.visibility {
+            Visibility::Causal => position + 1,
+            Visibility::Both => length.min(position.saturating_add(window)),
+        };
+        (position + 1).saturating_sub(window)..end
+    }
 }
 
 /// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): keys and values are expanded from one cached

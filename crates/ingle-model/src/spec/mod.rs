@@ -4,6 +4,7 @@
 //! places what it lists, the planner counts from it, `ingle show` prints it. No executor knows a family's name.
 
 mod cost;
+mod embedding;
 mod feed_forward;
 mod mixer;
 mod next_token;
@@ -11,11 +12,14 @@ mod rope;
 mod tensors;
 
 pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
+pub use embedding::{Embedding, PooledRow, Pooling};
 pub use feed_forward::{
-    Activation, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Scoring, SharedExpert,
+    Activation, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Plain,
+    PlainActivation, Scoring, SharedExpert,
 };
 pub use mixer::{
     Attention, DecayForm, GatedDeltaNet, KeyUpLayout, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder,
+    Visibility,
 };
 pub use next_token::NextTokenBlock;
 pub use rope::{AxisLayout, AxisSections, Pairing, Rope, RopeScaling, Yarn};
@@ -34,16 +38,18 @@ pub struct ModelSpec {
     pub vocabulary: usize,
     /// Context length the model was made for, in tokens.
     pub context: usize,
-    /// Token rows are multiplied by this on entry.
-    pub embedding_scale: f32,
+    /// From token ids to the first layer's input.
+    pub embedding: Embedding,
     /// Rotary tables; mixers refer to them by index.
     pub ropes: Vec<Rope>,
     /// The layers, first to last.
     pub layers: Vec<LayerSpec>,
-    /// Applied to the residual stream before the head.
-    pub final_norm: Norm,
-    /// How hidden rows become logits.
-    pub head: Head,
+    /// Applied to the residual stream after the last layer.
+    pub final_norm: Option<Norm>,
+    /// How hidden rows become logits; encoders and embedding models have none.
+    pub head: Option<Head>,
+    /// How hidden rows become one vector for a whole text, for models made for that.
+    pub pooling: Option<Pooling>,
     /// Trailing blocks that predict further tokens (MTP); not part of the plain forward pass.
     pub next_token: Vec<NextTokenBlock>,
     /// Where each tensor of the network lies; empty while no file is bound.
@@ -56,7 +62,7 @@ pub struct ModelSpec {
     pub notices: Vec<String>,
 }
 
-/// One layer: `x += after(mixer(before(x)))`, then the same with the feed-forward.
+/// One layer: `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
     /// Mixes information between positions.
@@ -76,8 +82,12 @@ pub struct LayerNorms {
     pub after_mixer: Option<Norm>,
     /// On the feed-forward's input.
     pub before_feed_forward: Option<Norm>,
+    /// On the residual stream, once the mixer's output has joined it (BERT).
+    pub joined_mixer: Option<Norm>,
     /// On the feed-forward's output, before it joins the residual stream.
     pub after_feed_forward: Option<Norm>,
+    /// On the residual stream, once the feed-forward's output has joined it (BERT).
+    pub joined_feed_forward: Option<Norm>,
 }
 
 impl LayerNorms {
@@ -93,7 +103,26 @@ impl LayerNorms {
             after_mixer: Some(norm),
             before_feed_forward: Some(norm),
             after_feed_forward: Some(norm),
+            ..LayerNorms::default()
         }
+    }
+
+    /// Norms on the residual stream after each block has joined it.
+    pub fn joined(norm: Norm) -> LayerNorms {
+        LayerNorms { joined_mixer: Some(norm), joined_feed_forward: Some(norm), ..LayerNorms::default() }
+    }
+
+    /// Each norm with the role of its weight, in the order a step meets them.
+    pub fn all(&self) -> impl Iterator<Item = (Norm, Role)> + use<> {
+        let norms = [
+            (self.before_mixer, Role::MixerNorm),
+            (self.after_mixer, Role::MixerPostNorm),
+            (self.joined_mixer, Role::MixerJoinedNorm),
+            (self.before_feed_forward, Role::FeedForwardNorm),
+            (self.after_feed_forward, Role::FeedForwardPostNorm),
+            (self.joined_feed_forward, Role::FeedForwardJoinedNorm),
+        ];
+        norms.into_iter().filter_map(|(norm, role)| Some((norm?, role)))
     }
 }
 
@@ -112,6 +141,11 @@ impl Norm {
     /// Plain RMS norm.
     pub fn rms(epsilon: f32) -> Norm {
         Norm { kind: NormKind::Rms, epsilon, weight_offset: 0.0 }
+    }
+
+    /// Layer norm with a bias.
+    pub fn layer(epsilon: f32) -> Norm {
+        Norm { kind: NormKind::Layer, epsilon, weight_offset: 0.0 }
     }
 }
 
@@ -136,6 +170,12 @@ pub struct Head {
 }
 
 impl ModelSpec {
+    /// Whether positions look at what comes after them, so that a sequence has to go through in one step.
+    pub fn looks_ahead(&self) -> bool {
+        let ahead = |layer: &LayerSpec| matches!(&layer.mixer, Mixer::Attention(attention) if attention.visibility == Visibility::Both);
+        self.layers.iter().any(ahead)
+    }
+
     /// Parameters of the network, MTP blocks not counted.
     pub fn parameters(&self) -> u64 {
         self.needs().iter().map(Need::elements).sum()

@@ -1,7 +1,7 @@
 //! The tensors a network needs, derived from its description, and where a file keeps them.
 
 use super::{
-    Attention, FeedForward, GatedDeltaNet, KeyUpLayout, LatentAttention, LayerSpec, Mixer, ModelSpec,
+    Attention, FeedForward, GatedDeltaNet, KeyUpLayout, LatentAttention, LayerSpec, Mixer, ModelSpec, Norm,
     NormKind,
 };
 use crate::source::TensorInfo;
@@ -11,14 +11,29 @@ use crate::source::TensorInfo;
 #[allow(missing_docs)] // the names are the documentation; shapes are in `needs`
 pub enum Role {
     Embedding,
+    PositionEmbedding,
+    TokenTypeEmbedding,
+    EmbeddingNorm,
+    EmbeddingNormBias,
     FinalNorm,
+    FinalNormBias,
+    /// Of the pooled row, by number.
+    PooledProjection(u8),
     Head,
     HeadBias,
     // norms of a layer
     MixerNorm,
     MixerPostNorm,
+    MixerJoinedNorm,
     FeedForwardNorm,
     FeedForwardPostNorm,
+    FeedForwardJoinedNorm,
+    MixerNormBias,
+    MixerPostNormBias,
+    MixerJoinedNormBias,
+    FeedForwardNormBias,
+    FeedForwardPostNormBias,
+    FeedForwardJoinedNormBias,
     // attention
     Query,
     Key,
@@ -59,6 +74,8 @@ pub enum Role {
     Gate,
     Up,
     Down,
+    UpBias,
+    DownBias,
     // experts
     Router,
     RouterBias,
@@ -85,6 +102,23 @@ impl Role {
     pub fn is_routed_expert(self) -> bool {
         use Role::*;
         matches!(self, ExpertGate | ExpertUp | ExpertDown) || self.is_expert_bias()
+    }
+
+    /// The bias that a layer norm has beside its weight.
+    pub fn norm_bias(self) -> Option<Role> {
+        use Role::*;
+        Some(match self {
+            EmbeddingNorm => EmbeddingNormBias,
+            FinalNorm => FinalNormBias,
+            MixerNorm => MixerNormBias,
+            MixerPostNorm => MixerPostNormBias,
+            MixerJoinedNorm => MixerJoinedNormBias,
+            FeedForwardNorm => FeedForwardNormBias,
+            FeedForwardPostNorm => FeedForwardPostNormBias,
+            FeedForwardJoinedNorm => FeedForwardJoinedNormBias,
+            IndexKeyNorm => IndexKeyNormBias,
+            _ => return None,
+        })
     }
 
     /// True for the biases of routed experts, `[experts, values]`.
@@ -216,43 +250,55 @@ impl ModelSpec {
     /// Every tensor the forward pass needs, in the order it meets them.
     pub fn needs(&self) -> Vec<Need> {
         let global = |role, shape: &[usize]| Need { role, layer: None, shape: shape.to_vec() };
+        let norm = |norm: Option<Norm>, role| {
+            let roles = norm.map(|norm| norm_roles(norm, role)).unwrap_or_default();
+            roles.into_iter().map(|role| global(role, &[self.hidden]))
+        };
         let mut needs = vec![global(Role::Embedding, &[self.vocabulary, self.hidden])];
+        let tables = [
+            (self.embedding.positions, Role::PositionEmbedding),
+            (self.embedding.token_types, Role::TokenTypeEmbedding),
+        ];
+        needs.extend(tables.into_iter().filter_map(|(rows, role)| Some(global(role, &[rows?, self.hidden]))));
+        needs.extend(norm(self.embedding.norm, Role::EmbeddingNorm));
         for (index, layer) in self.layers.iter().enumerate() {
             let shapes = layer_needs(layer, self.hidden);
             needs.extend(shapes.into_iter().map(|(role, shape)| Need { role, layer: Some(index), shape }));
         }
-        needs.push(global(Role::FinalNorm, &[self.hidden]));
-        if !self.head.tied {
+        needs.extend(norm(self.final_norm, Role::FinalNorm));
+        if self.head.is_some_and(|head| !head.tied) {
             needs.push(global(Role::Head, &[self.vocabulary, self.hidden]));
         }
-        if self.head.bias {
+        if self.head.is_some_and(|head| head.bias) {
             needs.push(global(Role::HeadBias, &[self.vocabulary]));
+        }
+        let mut columns = self.hidden;
+        let projections = self.pooling.iter().flat_map(|pooling| &pooling.projections);
+        for (number, &rows) in (0..=u8::MAX).zip(projections) {
+            needs.push(global(Role::PooledProjection(number), &[rows, columns]));
+            columns = rows;
         }
         needs
     }
+}
+
+/// The weight of a norm, and its bias where it has one.
+fn norm_roles(norm: Norm, weight: Role) -> Vec<Role> {
+    let bias = weight.norm_bias().filter(|_| norm.kind == NormKind::Layer);
+    [weight].into_iter().chain(bias).collect()
 }
 
 pub(super) type Shapes = Vec<(Role, Vec<usize>)>;
 
 pub(super) fn layer_needs(layer: &LayerSpec, hidden: usize) -> Shapes {
     let mut shapes = Shapes::new();
-    let norms = &layer.norms;
-    if norms.before_mixer.is_some() {
-        shapes.push((Role::MixerNorm, vec![hidden]));
+    for (norm, role) in layer.norms.all() {
+        shapes.extend(norm_roles(norm, role).into_iter().map(|role| (role, vec![hidden])));
     }
     match &layer.mixer {
         Mixer::Attention(attention) => attention_needs(attention, hidden, &mut shapes),
         Mixer::Latent(latent) => latent_needs(latent, hidden, &mut shapes),
         Mixer::DeltaNet(delta) => delta_needs(delta, hidden, &mut shapes),
-    }
-    for (norm, role) in [
-        (norms.after_mixer, Role::MixerPostNorm),
-        (norms.before_feed_forward, Role::FeedForwardNorm),
-        (norms.after_feed_forward, Role::FeedForwardPostNorm),
-    ] {
-        if norm.is_some() {
-            shapes.push((role, vec![hidden]));
-        }
     }
     feed_forward_needs(&layer.feed_forward, hidden, &mut shapes);
     shapes
@@ -336,6 +382,12 @@ fn feed_forward_needs(feed_forward: &FeedForward, hidden: usize, shapes: &mut Sh
             shapes.push((Role::Gate, vec![dense.inner, hidden]));
             shapes.push((Role::Up, vec![dense.inner, hidden]));
             shapes.push((Role::Down, vec![hidden, dense.inner]));
+        }
+        FeedForward::Plain(plain) => {
+            shapes.push((Role::Up, vec![plain.inner, hidden]));
+            shapes.push((Role::UpBias, vec![plain.inner]));
+            shapes.push((Role::Down, vec![hidden, plain.inner]));
+            shapes.push((Role::DownBias, vec![hidden]));
         }
         FeedForward::Experts(moe) => {
             shapes.push((Role::Router, vec![moe.experts, hidden]));

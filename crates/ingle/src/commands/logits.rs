@@ -13,7 +13,7 @@ use ingle_cpu::{Cpu, Production, Reference};
 use ingle_engine::ExecutorKind;
 use ingle_engine::memory::{self, Demand};
 use ingle_model::Source;
-use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::ModelSpec;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -198,7 +198,10 @@ fn all_rows(
     let mut done = 0;
     for chunk in tokens.chunks(rows) {
         let slices = [Slice { sequence, tokens: chunk, logits: LogitRows::All }];
-        executor.step(&Batch { slices: &slices, hidden }, &mut output)?;
+        executor.step(
+            &Batch { slices: &slices, hidden: if hidden { Hidden::All } else { Hidden::None } },
+            &mut output,
+        )?;
         file.append_floats(0, &output.logits)?;
         for (stage, values) in output.hidden.iter().enumerate() {
             file.append_floats(1 + stage, values)?;
@@ -224,7 +227,7 @@ fn continuation(
         ids.push(next);
         if step < count {
             let slices = [Slice { sequence, tokens: &[next], logits: LogitRows::Last }];
-            executor.step(&Batch { slices: &slices, hidden: false }, &mut output)?;
+            executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
             next = most_likely(&output.logits);
             progress.update(u64::from(step), u64::from(count));
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::kernels::{Isa, Kernels};
 use crate::sequences::Placed;
 use ingle_model::Format;
-use ingle_model::executor::{Batch, LogitRows, SequenceId, Slice};
+use ingle_model::executor::{Batch, Hidden, LogitRows, SequenceId, Slice};
 use ingle_model::spec::{DecayForm, Norm, ValueHeadOrder};
 
 const HIDDEN: usize = 20;
@@ -78,7 +78,7 @@ impl Weights {
             convolution: self.convolution.clone(),
             time_bias: self.time_bias.clone(),
             rates: self.rates.clone(),
-            norm: NormWeight { weight: self.norm.clone(), epsilon: EPSILON },
+            norm: NormWeight { weight: self.norm.clone(), bias: None, epsilon: EPSILON },
         }
     }
 
@@ -175,8 +175,8 @@ impl Run {
                 Slice { sequence, tokens, logits: LogitRows::None }
             })
             .collect();
-        let batch = Batch { slices: &batch, hidden: false };
-        let placed: Vec<Placed> = self.sequences.check(&batch, 1)?;
+        let batch = Batch { slices: &batch, hidden: Hidden::None };
+        let placed: Vec<Placed> = self.sequences.place(&batch, 1)?;
         for slice in &placed {
             self.sequences.get_mut(slice.sequence)?.kv[0].grow(slice.first..slice.end()).unwrap();
         }

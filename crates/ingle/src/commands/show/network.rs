@@ -2,7 +2,8 @@
 
 use crate::figures::grouped;
 use ingle_model::spec::{
-    Activation, Attention, FeedForward, LayerSpec, Mixer, ModelSpec, NormKind, Rope, RopeScaling,
+    Activation, Attention, FeedForward, Head, LayerSpec, Mixer, ModelSpec, NormKind, PlainActivation,
+    PooledRow, Pooling, Rope, RopeScaling, Visibility,
 };
 use serde_json::{Value, json};
 
@@ -20,19 +21,24 @@ pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
     for rope in &spec.ropes {
         lines.push(("rope".to_owned(), rope_words(rope)));
     }
-    let norm = match spec.final_norm.kind {
-        NormKind::Rms => "RMS",
-        NormKind::Layer => "layer",
-    };
-    lines.push(("norm".to_owned(), format!("{norm}, epsilon {:e}", spec.final_norm.epsilon)));
-    let mut head = vec![if spec.head.tied { "the embedding (tied)" } else { "its own matrix" }.to_owned()];
-    if spec.head.bias {
-        head.push("bias".into());
+    let layer_norm = || Some(spec.layers.first()?.norms.all().next()?.0);
+    if let Some(norm) = spec.final_norm.or_else(layer_norm) {
+        let kind = match norm.kind {
+            NormKind::Rms => "RMS",
+            NormKind::Layer => "layer",
+        };
+        lines.push(("norm".to_owned(), format!("{kind}, epsilon {:e}", norm.epsilon)));
     }
-    head.extend(spec.head.soft_cap.map(|cap| format!("soft cap {cap}")));
-    lines.push(("head".to_owned(), head.join(", ")));
-    if spec.embedding_scale != 1.0 {
-        lines.push(("embedding scale".to_owned(), spec.embedding_scale.to_string()));
+    let head = spec.head.map(head_words).unwrap_or_else(|| "none: it makes embeddings, not text".into());
+    lines.push(("head".to_owned(), head));
+    if let Some(pooling) = &spec.pooling {
+        lines.push(("embeddings".to_owned(), pooling_words(pooling, spec.hidden)));
+    }
+    if spec.embedding.scale != 1.0 {
+        lines.push(("embedding scale".to_owned(), spec.embedding.scale.to_string()));
+    }
+    if let Some(positions) = spec.embedding.positions {
+        lines.push(("positions".to_owned(), format!("{} learned", grouped(positions as u64))));
     }
     if !spec.next_token.is_empty() {
         lines.push((
@@ -56,16 +62,58 @@ pub(super) fn json(spec: &ModelSpec) -> Value {
             group["value_dim"] = json!(attention.value_dim);
             group["window"] = json!(attention.window);
         }
-        if let FeedForward::Dense(dense) = &layer.feed_forward {
-            group["inner"] = json!(dense.inner);
+        match &layer.feed_forward {
+            FeedForward::Dense(dense) => group["inner"] = json!(dense.inner),
+            FeedForward::Plain(plain) => group["inner"] = json!(plain.inner),
+            FeedForward::Experts(_) => {}
         }
         group
     });
+    let embeddings = spec.pooling.as_ref().map(|pooling| {
+        json!({
+            "width": pooling.width(spec.hidden), "row": row_word(pooling.row), "projections": pooling.projections,
+            "normalised": pooling.normalise, "longest": pooling.longest,
+        })
+    });
     json!({
+        "embeddings": embeddings, "head": spec.head.is_some(),
         "width": spec.hidden, "vocabulary": spec.vocabulary, "context": spec.context,
         "layers": spec.layers.len(), "groups": layers.collect::<Vec<_>>(),
-        "rope": spec.ropes.iter().map(rope_words).collect::<Vec<_>>(), "tied_head": spec.head.tied,
+        "rope": spec.ropes.iter().map(rope_words).collect::<Vec<_>>(), "tied_head": spec.head.is_some_and(|head| head.tied),
     })
+}
+
+fn head_words(head: Head) -> String {
+    let mut words = vec![if head.tied { "the embedding (tied)" } else { "its own matrix" }.to_owned()];
+    if head.bias {
+        words.push("bias".into());
+    }
+    words.extend(head.soft_cap.map(|cap| format!("soft cap {cap}")));
+    words.join(", ")
+}
+
+fn pooling_words(pooling: &Pooling, hidden: usize) -> String {
+    let mut words =
+        vec![format!("{} values", grouped(pooling.width(hidden) as u64)), row_word(pooling.row).into()];
+    if !pooling.projections.is_empty() {
+        let widths: Vec<String> = pooling.projections.iter().map(usize::to_string).collect();
+        words.push(format!("projected to {}", widths.join(", then ")));
+    }
+    if pooling.normalise {
+        words.push("normalised".into());
+    }
+    words.extend(
+        pooling.longest.map(|longest| format!("texts of at most {} tokens", grouped(longest as u64))),
+    );
+    words.join(", ")
+}
+
+fn row_word(row: PooledRow) -> &'static str {
+    match row {
+        PooledRow::Mean => "the mean of all tokens",
+        PooledRow::First => "the first token",
+        PooledRow::Last => "the last token",
+    }
 }
 
 /// Layers that are the same, with their numbers, in order of first appearance.
@@ -112,6 +160,9 @@ fn attention_words(attention: &Attention) -> String {
     let Attention { heads, kv_heads, key_dim, value_dim, .. } = attention;
     let width = if key_dim == value_dim { key_dim.to_string() } else { format!("{key_dim}/{value_dim}") };
     let mut words = format!("attention, {heads} query heads, {kv_heads} KV heads, {width} wide");
+    if attention.visibility == Visibility::Both {
+        words += ", looking both ways";
+    }
     if let Some(window) = attention.window {
         words += &format!(", window {window}");
     }
@@ -142,6 +193,14 @@ fn feed_forward(block: &FeedForward) -> String {
             grouped(dense.inner as u64),
             activation(dense.activation)
         ),
+        FeedForward::Plain(plain) => {
+            let activation = match plain.activation {
+                PlainActivation::GeluErf => "GELU",
+                PlainActivation::GeluTanh => "GELU (tanh form)",
+                PlainActivation::Relu => "ReLU",
+            };
+            format!("feed-forward, {} wide, {activation}, not gated", grouped(plain.inner as u64))
+        }
         FeedForward::Experts(moe) => format!(
             "{} experts, {} per token, {} wide, gated {}{}",
             moe.experts,
