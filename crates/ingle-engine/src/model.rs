@@ -100,7 +100,9 @@ impl Model {
             let settings = defaults.ignored.join(", ");
             notices.push(format!("the model's own generation settings that have no effect here: {settings}"));
         }
+        notices.extend(spec.notices.iter().cloned());
         notices.extend(left_out(&spec));
+        notices.extend(other_senses(&spec));
         if tokenizer.vocab_size() > spec.vocabulary {
             let (tokens, rows) = (tokenizer.vocab_size(), spec.vocabulary);
             notices.push(format!(
@@ -222,11 +224,17 @@ impl Model {
 
 /// Tensors in the file that the network, as its header describes it, has no use for: perhaps the header is wrong.
 fn left_out(spec: &ModelSpec) -> Option<String> {
-    let first = spec.unused.first()?;
-    let count = spec.unused.len();
+    let unused = spec.unused_unexplained();
+    let (first, count) = (unused.first()?, unused.len());
     let named =
         if count == 1 { format!("`{first}`") } else { format!("{count} tensors, `{first}` among them,") };
     Some(format!("the file holds {named} that its network does not use; `ingle show --tensors` lists them"))
+}
+
+/// Parts for images or sound, which nothing here computes.
+fn other_senses(spec: &ModelSpec) -> Option<String> {
+    let words = "the model's part for images or sound is not used: this version reads and writes text";
+    (spec.unused_senses() > 0).then(|| words.to_owned())
 }
 
 /// The template for conversations with or without tools, if the model comes with one.

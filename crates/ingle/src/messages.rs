@@ -59,7 +59,7 @@ pub(crate) fn only_a_tokenizer(name: &str) -> String {
 }
 
 /// Tensors that no part of the network asks for. Most of them are named by `--tensors`.
-pub(crate) fn unused_tensors(names: &[String]) -> String {
+pub(crate) fn unused_tensors(names: &[&str]) -> String {
     const NAMED: usize = 3;
     let (some, more) = (&names[..names.len().min(NAMED)], names.len() > NAMED);
     let tensors = if names.len() == 1 { "tensor has" } else { "tensors have" };
@@ -69,6 +69,11 @@ pub(crate) fn unused_tensors(names: &[String]) -> String {
         names.len(),
         some.join(", ")
     )
+}
+
+/// Tensors of a part that is no text network.
+pub(crate) fn unused_senses(tensors: usize) -> String {
+    format!("{tensors} tensors belong to a part for images or sound, which will not be used")
 }
 
 /// A Hugging Face folder without one.

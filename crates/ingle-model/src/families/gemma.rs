@@ -112,8 +112,8 @@ fn from_gguf(keys: &Keys, generation: Generation, base: &Base, heads: &Heads) ->
     let kinds = layers::gguf_windowed(keys, base.layers, || {
         if !known && window.is_some() {
             keys.notice(format!(
-                "the file does not say which layers see a window only; every {interval}. layer is taken to see all, as \
-                 in the released models"
+                "the file does not say which layers see a window only; one in {interval} is taken to see all, as in the \
+                 released models"
             ));
         }
         interval

@@ -25,22 +25,18 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
     let keys = &Keys::new(header, architecture);
     let base = Base::read(keys, Defaults { context: None, epsilon: 1e-5, tied: false })?;
     let heads = Heads::read(keys, &base, Usual { width: Some(64), ..Usual::default() })?;
-    let table =
-        Table { truncate: false, ..Table::usual(keys.dialect, heads.key_dim, base.context, 150_000.0) };
+    // GGUF files do not say where YaRN's ramp ends; the released checkpoints end it between pairs
+    let usual = Table::usual(keys.dialect, heads.key_dim, base.context, 150_000.0);
+    let table = Table { truncate: keys.dialect == Dialect::Hub, ..usual };
     let rope = rope::read(keys, &table)?.rope;
+    if let (Dialect::Hub, RopeScaling::Yarn(yarn)) = (keys.dialect, &rope.scaling) {
+        keys.or_assume("rope_scaling.truncate", truncate(keys)?, yarn.truncate);
+    }
     let (kinds, window) = windows(keys, base.layers)?;
     let experts = experts(keys)?;
     let biases = keys.dialect == Dialect::Gguf || keys.flag("attention_bias")?.unwrap_or(true);
     if keys.dialect == Dialect::Hub {
         keys.activation("hidden_act", "silu", SILU)?; // its sigmoid is inside the clamped SwiGLU
-        let group = "rope_scaling.truncate";
-        let stated = keys.flag(group)?.or(keys.flag("rope_parameters.truncate")?);
-        if matches!(rope.scaling, RopeScaling::Yarn(_)) && stated.is_none() {
-            return Err(Error::metadata(
-                group,
-                "is missing; YaRN's range depends on it (the released models: false)",
-            ));
-        }
     }
     let norm = Norm::rms(base.epsilon);
     let layer = |layer: usize| LayerSpec {
@@ -64,6 +60,13 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         next_token: Vec::new(),
     };
     Ok(base.spec(keys, architecture, rest))
+}
+
+fn truncate(keys: &Keys) -> Result<Option<bool>> {
+    match keys.flag("rope_scaling.truncate")? {
+        Some(stated) => Ok(Some(stated)),
+        None => keys.flag("rope_parameters.truncate"),
+    }
 }
 
 /// Which layers are windowed, and the window. Even layers are, unless the file says otherwise.

@@ -14,6 +14,8 @@ mod qwen;
 mod qwen_hybrid;
 mod qwen_moe;
 mod rope;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use crate::error::{Error, Result};
@@ -74,6 +76,13 @@ pub fn describe(source: &Source) -> Result<ModelSpec> {
 
 /// Describes the network of a header.
 pub fn describe_header(header: &Header) -> Result<ModelSpec> {
+    let (family, mut spec) = unbound(header)?;
+    bind::bind(&mut spec, header, family.places)?;
+    Ok(spec)
+}
+
+/// The network of a header, its tensors not yet looked for.
+fn unbound(header: &Header) -> Result<(&'static Family, ModelSpec)> {
     let architecture = architecture(header)?;
     let family = FAMILIES
         .iter()
@@ -85,10 +94,9 @@ pub fn describe_header(header: &Header) -> Result<ModelSpec> {
             architecture: architecture.clone(),
             known: known(header.dialect).join(", "),
         })?;
-    let mut spec = (family.describe)(header, &architecture)?;
+    let spec = (family.describe)(header, &architecture)?;
     validate::validate(&spec)?;
-    bind::bind(&mut spec, header, family.places)?;
-    Ok(spec)
+    Ok((family, spec))
 }
 
 /// The architectures that can be described, in the spelling of a dialect.

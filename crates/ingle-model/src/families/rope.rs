@@ -186,12 +186,7 @@ fn hub(keys: &Keys, table: &Table) -> Result<Read> {
                 rope.magnitude = match (float("attention_factor")?, m, scale_all) {
                     (Some(stated), ..) => stated,
                     (None, Some(m), Some(all)) => growth(yarn.factor, m) / growth(yarn.factor, all),
-                    (None, Some(m), None) if m != 1.0 => {
-                        let key = keys.full(&format!("{group}.mscale"));
-                        let what =
-                            "is not 1 and mscale_all_dim is missing; together they are supported, or neither";
-                        return Err(Error::metadata(key, what));
-                    }
+                    // mscale alone has no effect in the reference library
                     _ => growth(yarn.factor, 1.0),
                 } as f32;
                 rope.scaling = RopeScaling::Yarn(yarn);

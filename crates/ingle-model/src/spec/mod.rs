@@ -10,6 +10,7 @@ mod mixer;
 mod next_token;
 mod rope;
 mod tensors;
+mod unused;
 
 pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
 pub use embedding::{Embedding, PooledRow, Pooling};

@@ -122,6 +122,7 @@ impl Facts {
             "memory": memory.collect::<Vec<_>>(),
             "memory_available": self.available,
             "text": self.text_json,
+            "notices": spec.map(|spec| &spec.notices),
             "unused_tensors": spec.map(|spec| &spec.unused),
         })
     }

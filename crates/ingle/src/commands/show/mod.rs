@@ -95,11 +95,13 @@ fn print(output: &mut impl Write, title: &str, spec: Option<&ModelSpec>, facts: 
     if let Some(problem) = &facts.text_problem {
         writeln!(output, "text: unusable: {}", harmless(problem))?;
     }
-    match spec {
-        Some(spec) if !spec.unused.is_empty() => {
-            writeln!(output, "\n{}", harmless(&messages::unused_tensors(&spec.unused)))?;
-        }
-        _ => {}
+    let Some(spec) = spec else { return Ok(()) };
+    let unused = spec.unused_unexplained();
+    let unused = (!unused.is_empty()).then(|| messages::unused_tensors(&unused));
+    let senses = spec.unused_senses();
+    let senses = (senses > 0).then(|| messages::unused_senses(senses));
+    for notice in spec.notices.iter().chain(&unused).chain(&senses) {
+        writeln!(output, "\n{}", harmless(notice))?;
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use crate::figures::grouped;
 use ingle_model::spec::{
-    Activation, Attention, FeedForward, Head, LayerSpec, Mixer, ModelSpec, NormKind, PlainActivation,
-    PooledRow, Pooling, Rope, RopeScaling, Visibility,
+    Activation, Attention, FeedForward, Head, LatentAttention, LayerSpec, Mixer, ModelSpec, NormKind,
+    Pairing, PlainActivation, PooledRow, Pooling, Rope, RopeScaling, Scoring, SparseIndexer, Visibility,
 };
 use serde_json::{Value, json};
 
@@ -18,8 +18,9 @@ pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
         lines.push((format!("layers {}", ranges(&numbers)), mixer(&layer.mixer)));
         lines.push((String::new(), feed_forward(&layer.feed_forward)));
     }
-    for rope in &spec.ropes {
-        lines.push(("rope".to_owned(), rope_words(rope)));
+    for (index, rope) in spec.ropes.iter().enumerate() {
+        let used = if spec.ropes.len() > 1 { rope_users(spec, index) } else { String::new() };
+        lines.push(("rope".to_owned(), rope_words(rope) + &used));
     }
     let layer_norm = || Some(spec.layers.first()?.norms.all().next()?.0);
     if let Some(norm) = spec.final_norm.or_else(layer_norm) {
@@ -41,10 +42,10 @@ pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
         lines.push(("positions".to_owned(), format!("{} learned", grouped(positions as u64))));
     }
     if !spec.next_token.is_empty() {
-        lines.push((
-            "further tokens".to_owned(),
-            format!("{} prediction blocks (MTP)", spec.next_token.len()),
-        ));
+        let blocks = if spec.next_token.len() == 1 { "prediction block" } else { "prediction blocks" };
+        let there = if spec.next_token_tensors.is_empty() { "not in these files" } else { "not used yet" };
+        let words = format!("{} {blocks} (MTP), {there}", spec.next_token.len());
+        lines.push(("further tokens".to_owned(), words));
     }
     lines
 }
@@ -65,7 +66,12 @@ pub(super) fn json(spec: &ModelSpec) -> Value {
         match &layer.feed_forward {
             FeedForward::Dense(dense) => group["inner"] = json!(dense.inner),
             FeedForward::Plain(plain) => group["inner"] = json!(plain.inner),
-            FeedForward::Experts(_) => {}
+            FeedForward::Experts(moe) => {
+                group["inner"] = json!(moe.inner);
+                group["experts"] = json!(moe.experts);
+                group["experts_used"] = json!(moe.used);
+                group["shared_inner"] = json!(moe.shared.map(|shared| shared.inner));
+            }
         }
         group
     });
@@ -116,6 +122,18 @@ fn row_word(row: PooledRow) -> &'static str {
     }
 }
 
+/// Whom a rotary table serves, where there are several.
+fn rope_users(spec: &ModelSpec, index: usize) -> String {
+    let serves = |layer: &LayerSpec| match &layer.mixer {
+        Mixer::Attention(attention) => attention.rope == Some(index),
+        Mixer::Latent(latent) => latent.rope == index,
+        Mixer::DeltaNet(_) => false,
+    };
+    let layers: Vec<usize> =
+        spec.layers.iter().enumerate().filter(|(_, layer)| serves(layer)).map(|(number, _)| number).collect();
+    if layers.is_empty() { ", for the indexer".into() } else { format!(", for layers {}", ranges(&layers)) }
+}
+
 /// Layers that are the same, with their numbers, in order of first appearance.
 fn alike(spec: &ModelSpec) -> Vec<(&LayerSpec, Vec<usize>)> {
     let mut groups: Vec<(&LayerSpec, Vec<usize>)> = Vec::new();
@@ -144,16 +162,28 @@ fn ranges(numbers: &[usize]) -> String {
 fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attention(attention) => attention_words(attention),
-        Mixer::Latent(latent) => {
-            let sparse = latent.indexer.as_ref().map(|indexer| format!(", sparse: best {}", indexer.top_k));
-            let (heads, rank) = (latent.heads, latent.kv_rank);
-            format!("latent attention, {heads} heads, KV rank {rank}{}", sparse.unwrap_or_default())
-        }
+        Mixer::Latent(latent) => latent_words(latent),
         Mixer::DeltaNet(delta) => format!(
-            "gated delta net, {} key heads of {}, {} value heads of {}",
-            delta.key_heads, delta.key_dim, delta.value_heads, delta.value_dim
+            "gated delta net, {} key heads of {}, {} value heads of {}, convolution over {}",
+            delta.key_heads, delta.key_dim, delta.value_heads, delta.value_dim, delta.convolution
         ),
     }
+}
+
+fn latent_words(latent: &LatentAttention) -> String {
+    let LatentAttention { heads, nope_dim, rope_dim, value_dim, kv_rank, .. } = latent;
+    let mut words = format!(
+        "latent attention, {heads} heads, {nope_dim}+{rope_dim}/{value_dim} wide, KV rank {kv_rank}, "
+    );
+    words += &latent.query_rank.map_or("full-rank queries".to_owned(), |rank| format!("query rank {rank}"));
+    if let Some(indexer) = &latent.indexer {
+        let SparseIndexer { heads, head_dim, top_k, .. } = indexer;
+        words += &format!(
+            ", sparse: the best {} positions by {heads} heads {head_dim} wide",
+            grouped(*top_k as u64)
+        );
+    }
+    words
 }
 
 fn attention_words(attention: &Attention) -> String {
@@ -201,14 +231,29 @@ fn feed_forward(block: &FeedForward) -> String {
             };
             format!("feed-forward, {} wide, {activation}, not gated", grouped(plain.inner as u64))
         }
-        FeedForward::Experts(moe) => format!(
-            "{} experts, {} per token, {} wide, gated {}{}",
-            moe.experts,
-            moe.used,
-            grouped(moe.inner as u64),
-            activation(moe.activation),
-            moe.shared.map(|shared| format!(", shared expert {} wide", shared.inner)).unwrap_or_default()
-        ),
+        FeedForward::Experts(moe) => {
+            let groups =
+                moe.gating.groups.map(|groups| format!(" from {} of {} groups", groups.used, groups.count));
+            let scoring = match moe.gating.scoring {
+                Scoring::Softmax => "softmax",
+                Scoring::Sigmoid => "sigmoid",
+                Scoring::SoftmaxOfSelected => "softmax of the chosen",
+                Scoring::SqrtSoftplus => "square root of softplus",
+            };
+            let shared = moe.shared.map(|shared| {
+                let gated = if shared.gated { "gated " } else { "" };
+                format!(", {gated}shared expert {} wide", grouped(shared.inner as u64))
+            });
+            format!(
+                "{} experts, {} per token{}, {} wide, gated {}, by {scoring}{}",
+                moe.experts,
+                moe.used,
+                groups.unwrap_or_default(),
+                grouped(moe.inner as u64),
+                activation(moe.activation),
+                shared.unwrap_or_default()
+            )
+        }
     }
 }
 
@@ -221,7 +266,11 @@ fn rope_words(rope: &Rope) -> String {
         }
         RopeScaling::Divisors(_) => ", scaled by stored divisors".into(),
     };
-    format!("{} values per head, base {}{scaling}", rope.dims, rope.base)
+    let pairs = match rope.pairing {
+        Pairing::Halves => "",
+        Pairing::Neighbours => " in neighbouring pairs",
+    };
+    format!("{} values per head{pairs}, base {}{scaling}", rope.dims, rope.base)
 }
 
 #[cfg(test)]
