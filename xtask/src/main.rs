@@ -14,8 +14,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Both executors against the reference logits, as a table.
-    Goldens,
+    /// Both executors against the reference library's outputs, as a table.
+    Goldens {
+        /// A folder of checkpoints with golden.safetensors beside them; without it the project's fixtures.
+        folder: Option<PathBuf>,
+    },
+    /// What quantised weights cost in accuracy, beside a peer.
+    Errors {
+        /// A folder of GGUF files, each with the peer's logits beside it (`NAME.llamacpp.bin`).
+        folder: PathBuf,
+    },
     /// Ember's score on its sealed test, beside its card.
     EmberEval {
         /// Another file than the built-in one, such as models/ember/ember-q4_k_m.gguf.
@@ -49,7 +57,8 @@ enum Chore {
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
-        Chore::Goldens => xtask::goldens::goldens(),
+        Chore::Goldens { folder } => xtask::goldens::goldens(folder.as_deref()),
+        Chore::Errors { folder } => xtask::errors::errors(&folder),
         Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
         Chore::Versus { model, peer, threads, prompt, generate, rounds } => {
             let (model, peer) = (&model, &peer);

@@ -67,7 +67,7 @@ fn argmax(logits: &[f32]) -> u32 {
 }
 
 /// All logits of a prompt, then the greedy continuation with the cache.
-fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
+fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str, tolerance: f32) {
     let tokens = golden.ids(&format!("{prompt}.input_ids"));
     let sequence = executor.open(tokens.len() + 64).unwrap();
     let mut output = StepOutput::default();
@@ -75,10 +75,10 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str) {
     executor.step(&Batch { slices: &slices, hidden: Hidden::All }, &mut output).unwrap();
     let difference = largest_difference(&output.logits, &golden.floats(&format!("{prompt}.logits")));
     println!("prompt {prompt}: largest logit difference {difference:e}");
-    assert!(difference < 1e-3);
+    assert!(difference < tolerance);
 
     if prompt == "b" {
-        check_hidden(&output, golden, executor.spec().hidden, 1e-3);
+        check_hidden(&output, golden, executor.spec().hidden, tolerance);
     }
     let vocabulary = executor.spec().vocabulary;
     let mut next = argmax(&output.logits[output.logits.len() - vocabulary..]);
@@ -107,15 +107,41 @@ fn check_hidden(output: &StepOutput, golden: &Golden, width: usize, tolerance: f
     }
 }
 
+/// Every text family, and what a logit may differ by: [`ILL_CONDITIONED`] amplifies rounding tenfold.
+const FAMILIES: [&str; 12] = [
+    "deepseek_v3",
+    "deepseek_v32",
+    "deepseek_v3_fp8",
+    "gemma2",
+    "gemma3_text",
+    "gpt_oss",
+    "qwen2",
+    "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_moe",
+    "qwen3_next",
+];
+const ILL_CONDITIONED: &str = "qwen3_5_moe";
+/// Conversions that lack the attention scale and the window pattern of their configuration: another network.
+const INCOMPLETE: [&str; 2] = ["gemma2", "gemma3_text"];
+
+/// The checkpoint, and its GGUF conversion where that is the same network.
+fn models_of(family: &str) -> Vec<String> {
+    let gguf = (!INCOMPLETE.contains(&family)).then(|| format!("gguf/{family}.gguf"));
+    [Some(family.to_owned()), gguf].into_iter().flatten().collect()
+}
+
 #[test]
 fn reference_equals_the_reference_library_on_checkpoints_and_their_gguf_conversions() {
-    for family in ["qwen2", "qwen3"] {
+    for family in FAMILIES {
         let golden = Golden::read(family);
-        for model in [family.to_owned(), format!("gguf/{family}.gguf")] {
+        let tolerance = if family == ILL_CONDITIONED { 3e-3 } else { 1e-3 };
+        for model in models_of(family) {
             println!("{model}");
             let mut executor = reference(&model);
-            check_prompt(&mut executor, &golden, "a");
-            check_prompt(&mut executor, &golden, "b");
+            check_prompt(&mut executor, &golden, "a", tolerance);
+            check_prompt(&mut executor, &golden, "b", tolerance);
         }
     }
 }
