@@ -4,6 +4,7 @@
 //! Everything read here comes with a model file and is untrusted: a tokenizer with holes, a template that never ends
 //! and a message that spells a control token are typed errors or harmless, never a panic.
 
+pub mod answer;
 pub mod detokenizer;
 pub mod error;
 pub mod message;
@@ -11,6 +12,7 @@ pub mod prompt;
 pub mod template;
 pub mod tokenizer;
 
+pub use answer::{AnswerReader, Dialect, Ending, Notice, Piece};
 pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use message::{Message, ToolCall};

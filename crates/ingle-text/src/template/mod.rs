@@ -3,11 +3,13 @@
 //! They are rendered with the settings of the Hugging Face library: `trim_blocks`, `lstrip_blocks`, `break` and
 //! `continue`, `tojson` with Python's spacing and without HTML escapes, `raise_exception`, `strftime_now`, and Python's
 //! methods on texts, lists and maps. They are foreign programs, so they run with bounded steps, depth and output
-//! ([`Limits`]), and on a thread of their own with a stack that their depth cannot exhaust.
+//! ([`Limits`]), and on a thread of their own with a stack that their depth cannot exhaust. Formats of models that come
+//! without a template are written natively (`native/`).
 
 mod clock;
 mod filters;
 mod limits;
+mod native;
 mod python;
 mod source;
 mod sources;
@@ -22,14 +24,25 @@ use limits::Hit;
 pub use limits::Limits;
 pub use sources::TemplateSources;
 
+use crate::answer::Dialect;
 use crate::error::{Error, Result, excerpt_of};
+use native::Native;
 
 const NAME: &str = "chat template";
 
-/// A compiled chat template.
+/// What turns a conversation into a prompt: a compiled chat template, or a format that this program writes itself.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    program: Program,
     limits: Limits,
+}
+
+enum Program {
+    Jinja {
+        environment: Box<Environment<'static>>,
+        /// Its text, for questions about it.
+        source: String,
+    },
+    Native(Native),
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -58,7 +71,7 @@ impl ChatTemplate {
                 limit: limits.source_bytes as u64,
             });
         }
-        let source = source::prepare(source)?;
+        let (given, source) = (source.to_owned(), source::prepare(source)?);
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(syntax_error)?);
@@ -70,7 +83,33 @@ impl ChatTemplate {
             environment.add_template_owned(NAME, source).map_err(syntax_error)?;
             Ok(environment)
         })?;
-        Ok(ChatTemplate { environment, limits })
+        Ok(ChatTemplate {
+            program: Program::Jinja { environment: Box::new(environment), source: given },
+            limits,
+        })
+    }
+
+    /// The format of a dialect that this program writes itself, for models without a template: Harmony and DeepSeek
+    /// V3.2's encoding. `None` for all others.
+    pub fn built_in(dialect: &Dialect) -> Option<ChatTemplate> {
+        let native = Native::of(dialect.name())?;
+        Some(ChatTemplate { program: Program::Native(native), limits: Limits::default() })
+    }
+
+    /// Whether a variable of this name is mentioned, so that setting it may change something.
+    pub fn reads(&self, variable: &str) -> bool {
+        match &self.program {
+            Program::Jinja { source, .. } => source.contains(variable),
+            Program::Native(native) => native.reads(variable),
+        }
+    }
+
+    /// The template's text; `None` for a format written here.
+    pub fn source(&self) -> Option<&str> {
+        match &self.program {
+            Program::Jinja { source, .. } => Some(source),
+            Program::Native(_) => None,
+        }
     }
 
     /// The prompt text for `variables`: an object with `messages`, `tools`, `add_generation_prompt`, `bos_token` and
@@ -86,11 +125,22 @@ impl ChatTemplate {
         variables: &serde_json::Map<String, serde_json::Value>,
         now: Moment,
     ) -> Result<String> {
-        let mut environment = self.environment.clone();
+        let limit = self.limits.output_bytes;
+        let environment = match &self.program {
+            Program::Jinja { environment, .. } => environment,
+            Program::Native(native) => {
+                let text = native.write(variables, now)?;
+                return if text.len() <= limit {
+                    Ok(text)
+                } else {
+                    Err(Error::TemplateLimit { what: "bytes in a prompt", limit: limit as u64 })
+                };
+            }
+        };
+        let mut environment = Environment::clone(environment);
         let fuel = self.limits.fuel_per_byte.saturating_mul(bytes(variables.values()));
         environment.set_fuel(Some(self.limits.fuel.saturating_add(fuel)));
         let limits = self.limits;
-        let limit = limits.output_bytes;
         on_deep_stack(move || {
             let template = environment.get_template(NAME).map_err(syntax_error)?;
             let clock = Value::from_function(move |format: &str| now.format(format));
