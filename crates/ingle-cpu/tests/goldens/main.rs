@@ -1,5 +1,6 @@
 //! Executors against the reference library's outputs (`fixtures/<family>/golden.safetensors`).
 
+mod embeddings;
 mod variants;
 
 use ingle_cpu::kernels::{Isa, Kernels};

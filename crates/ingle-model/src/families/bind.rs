@@ -5,7 +5,7 @@ use super::{Dialect, Header, names};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::source::TensorInfo;
-use crate::spec::{Encoding, ModelSpec, Need, Piece, TensorSpec};
+use crate::spec::{Encoding, ModelSpec, Need, Piece, Role, TensorSpec};
 use std::collections::{HashMap, HashSet};
 
 /// Weights per block of MXFP4, and the bytes that hold them.
@@ -34,6 +34,7 @@ pub(super) fn bind(
     spec.next_token_tensors = further.collect::<Result<_>>().unwrap_or_default();
     let unused = header.tensors.iter().filter(|tensor| !file.used.contains(tensor.name.as_str()));
     let unused = unused.filter(|tensor| !of_further_token(&tensor.name, spec, trunk));
+    let unused = unused.filter(|tensor| !names::spare(&tensor.name, header.dialect));
     spec.unused = unused.map(|tensor| tensor.name.clone()).collect();
     spec.tensors = tensors;
     spec.unused.iter().try_for_each(|name| file.refuse_contradiction(name, spec.layers.len()))
@@ -60,6 +61,12 @@ struct File<'a> {
 impl<'a> File<'a> {
     /// The first alternative that the file has (or has begun).
     fn find(&mut self, need: &Need, mut alternatives: Places) -> Result<TensorSpec> {
+        if let (Role::PooledProjection(number), Dialect::Hub) = (need.role, self.header.dialect) {
+            // whatever its folder is called
+            let mut names = self.header.tensors.iter().map(|tensor| &tensor.name);
+            let name = names.by_ref().filter(|name| name.ends_with("/linear.weight")).nth(number.into());
+            alternatives.extend(name.map(|name| vec![Run::whole(name, need)]));
+        }
         if self.trunk != "model." {
             let runs = alternatives.iter_mut().flatten();
             runs.for_each(|run| run.name = names::placed(&run.name, self.trunk));

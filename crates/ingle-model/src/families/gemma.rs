@@ -15,12 +15,12 @@ use super::{Dialect, Family, Header};
 use crate::error::{Error, Result};
 use crate::spec::{
     Activation, Attention, Dense, FeedForward, LayerNorms, LayerSpec, Mixer, ModelSpec, Need, Norm, NormKind,
-    Role, Rope,
+    Role, Rope, Visibility,
 };
 
 pub(super) const FAMILY: Family = Family {
-    gguf: &["gemma2", "gemma3"],
-    hub: &["Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
+    gguf: &["gemma2", "gemma3", "gemma-embedding"],
+    hub: &["Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel"],
     describe,
     places,
 };
@@ -34,8 +34,8 @@ enum Generation {
 
 /// Layers of the released models: 2B, 9B, 27B.
 const TWO: [usize; 3] = [26, 42, 46];
-/// Layers of the released models: 270M, 1B, 4B, 12B, 27B.
-const THREE: [usize; 5] = [18, 26, 34, 48, 62];
+/// Layers of the released models: 270M, EmbeddingGemma, 1B, 4B, 12B, 27B.
+const THREE: [usize; 6] = [18, 24, 26, 34, 48, 62];
 
 fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
     let keys = &Keys::new(header, architecture);
@@ -51,6 +51,23 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         Dialect::Gguf => from_gguf(keys, generation, &base, &heads)?,
         Dialect::Hub => from_hub(keys, generation, base.layers)?,
     };
+    if keys.dialect == Dialect::Hub && architecture != "Gemma3TextModel" {
+        keys.must_be("use_bidirectional_attention", false)?; // such a network makes no text
+    }
+    let both_ways = match keys.dialect {
+        Dialect::Gguf => architecture == "gemma-embedding",
+        Dialect::Hub => keys.flag("use_bidirectional_attention")?.unwrap_or(false),
+    };
+    let visibility = if both_ways { Visibility::Both } else { Visibility::Causal };
+    // of a window that reaches both ways, half lies on either side
+    let window = window.map(|window| if both_ways { window / 2 + 1 } else { window });
+    if architecture == "gemma-embedding" && !keys.has("dense_2.weight") {
+        keys.notice(
+            "the file leaves out the two matrices (dense_2, dense_3) that the published model multiplies a text's \
+             vector by: embeddings made with it are not those of the published model; use a file that has them, or \
+             the original folder",
+        );
+    }
     let usual_cap = |cap: f64| (generation == Generation::Two).then_some(cap);
     let score_cap = soft_cap(keys, "attn_logit_softcapping", usual_cap(50.0))?;
     let head_cap = soft_cap(keys, "final_logit_softcapping", usual_cap(30.0))?;
@@ -61,6 +78,7 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         mixer: Mixer::Attention(Attention {
             scale,
             rope: Some(if kinds[layer] == Kind::Sliding { ropes.len() - 1 } else { 0 }),
+            visibility,
             window: window.filter(|_| kinds[layer] == Kind::Sliding),
             qk_norm: (generation == Generation::Three).then_some(norm),
             soft_cap: score_cap,
@@ -127,7 +145,6 @@ fn from_gguf(keys: &Keys, generation: Generation, base: &Base, heads: &Heads) ->
 
 fn from_hub(keys: &Keys, generation: Generation, layers: usize) -> Result<Rules> {
     keys.must_be("attention_bias", false)?;
-    keys.must_be("use_bidirectional_attention", false)?;
     keys.activation("hidden_activation", "gelu_pytorch_tanh", GELU_TANH)?;
     let divisor = keys.or_assume("query_pre_attn_scalar", keys.float("query_pre_attn_scalar")?, 256.0);
     if !(divisor.is_finite() && divisor > 0.0) {

@@ -1,6 +1,7 @@
 //! From a file's metadata to a [`ModelSpec`]: one file per family, and nothing else here knows a family's name.
 
 mod base;
+mod bert;
 mod bind;
 mod deepseek;
 mod gemma;
@@ -10,6 +11,7 @@ mod keys;
 mod layers;
 mod names;
 mod place;
+mod pooling;
 mod qwen;
 mod qwen_hybrid;
 mod qwen_moe;
@@ -21,7 +23,7 @@ mod validate;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::source::{Source, SourceKind, TensorInfo};
-use crate::spec::{ModelSpec, Need};
+use crate::spec::{ModelSpec, Need, Pooling};
 use place::Places;
 
 /// The two spellings a model's header comes in.
@@ -55,8 +57,15 @@ struct Family {
     places: fn(Dialect, &ModelSpec, &Need) -> Places,
 }
 
-const FAMILIES: &[Family] =
-    &[qwen::FAMILY, qwen_moe::FAMILY, qwen_hybrid::FAMILY, gemma::FAMILY, gpt_oss::FAMILY, deepseek::FAMILY];
+const FAMILIES: &[Family] = &[
+    qwen::FAMILY,
+    qwen_moe::FAMILY,
+    qwen_hybrid::FAMILY,
+    gemma::FAMILY,
+    gpt_oss::FAMILY,
+    deepseek::FAMILY,
+    bert::FAMILY,
+];
 
 /// Describes the network in an opened model and binds its tensors.
 ///
@@ -71,18 +80,24 @@ pub fn describe(source: &Source) -> Result<ModelSpec> {
             (Dialect::Hub, &flattened)
         }
     };
-    describe_header(&Header { dialect, keys, tensors: source.tensors() })
+    let pooling = pooling::from_folder(source)?;
+    describe_with(&Header { dialect, keys, tensors: source.tensors() }, pooling)
 }
 
 /// Describes the network of a header.
 pub fn describe_header(header: &Header) -> Result<ModelSpec> {
-    let (family, mut spec) = unbound(header)?;
+    describe_with(header, None)
+}
+
+/// Describes the network of a header and what comes after it.
+fn describe_with(header: &Header, pooling: Option<Pooling>) -> Result<ModelSpec> {
+    let (family, mut spec) = unbound(header, pooling)?;
     bind::bind(&mut spec, header, family.places)?;
     Ok(spec)
 }
 
 /// The network of a header, its tensors not yet looked for.
-fn unbound(header: &Header) -> Result<(&'static Family, ModelSpec)> {
+fn unbound(header: &Header, pooling: Option<Pooling>) -> Result<(&'static Family, ModelSpec)> {
     let architecture = architecture(header)?;
     let family = FAMILIES
         .iter()
@@ -94,7 +109,12 @@ fn unbound(header: &Header) -> Result<(&'static Family, ModelSpec)> {
             architecture: architecture.clone(),
             known: known(header.dialect).join(", "),
         })?;
-    let spec = (family.describe)(header, &architecture)?;
+    let mut spec = (family.describe)(header, &architecture)?;
+    spec.pooling = match pooling {
+        None => pooling::from_header(header, &architecture)?,
+        stated => stated,
+    };
+    pooling::drop_head(&mut spec, header, &architecture);
     validate::validate(&spec)?;
     Ok((family, spec))
 }

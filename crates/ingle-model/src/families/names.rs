@@ -1,5 +1,6 @@
 //! Tensor names that most families share, in both spellings.
 
+use super::Dialect;
 use crate::spec::Role;
 
 /// GGUF name. Where a family's name differs, it is spelled in the family's file.
@@ -187,4 +188,14 @@ pub(super) fn placed(name: &str, trunk: &str) -> String {
         Some(rest) => format!("{trunk}{rest}"),
         None => name.to_owned(),
     }
+}
+
+/// Tensors that a network as described here never uses, and that many checkpoints hold all the same: counters of
+/// positions, and what BERT was trained with beside its layers.
+pub(super) fn spare(name: &str, dialect: Dialect) -> bool {
+    let name = name.strip_prefix("bert.").unwrap_or(name);
+    dialect == Dialect::Hub
+        && (name == "embeddings.position_ids"
+            || name.starts_with("pooler.dense.")
+            || name.starts_with("cls."))
 }

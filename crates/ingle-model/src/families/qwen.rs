@@ -20,6 +20,7 @@ pub(super) const FAMILY: Family = Family {
     hub: &[
         "Qwen2ForCausalLM",
         "Qwen3ForCausalLM",
+        "Qwen3Model",
         "Qwen2VLForConditionalGeneration",
         "Qwen2_5_VLForConditionalGeneration",
         "Qwen3VLForConditionalGeneration",

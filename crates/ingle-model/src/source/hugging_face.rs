@@ -2,6 +2,7 @@
 //! several, and documents beside them.
 
 use super::mmap::Bytes;
+use super::modules::Module;
 use super::safetensors::{SafetensorsHeader, read_safetensors_header};
 use super::{Source, SourceFile, SourceKind, TensorInfo, sniff};
 use crate::error::{Error, Result, printable};
@@ -15,6 +16,8 @@ const CONFIG: &str = "config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// What follows the network, in folders of embedding models.
+pub(super) const MODULES: &str = "modules.json";
 /// The largest published tokenizer.json has some 35 MB; indexes and configurations are far smaller.
 const MAX_DOCUMENT_BYTES: u64 = 1 << 28;
 
@@ -36,15 +39,15 @@ pub(super) fn open(folder: &Path) -> Result<Source> {
         return Err(Error::damaged(folder.join(CONFIG), 0, "a JSON object was expected"));
     }
     let generation_config = json_document(folder, GENERATION_CONFIG)?;
-    let source = if has(WEIGHTS) {
-        let (file, header) = open_file(folder, WEIGHTS)?;
-        assemble(folder, vec![(file, header)])?
+    let mut set = if has(WEIGHTS) {
+        vec![open_file(folder, WEIGHTS)?]
     } else if has(INDEX) {
         open_index(folder)?
     } else {
         return Err(no_weights(folder)?);
     };
-    Ok(Source { config, generation_config, ..source })
+    set.extend(open_modules(folder)?);
+    Ok(Source { config, generation_config, ..assemble(folder, set)? })
 }
 
 /// Reads a document of the folder; `None` when there is none of that name.
@@ -67,6 +70,11 @@ pub(super) fn read_document(folder: &Path, name: &str) -> Result<Option<Vec<u8>>
         return Err(unsupported(&path, sniff::LFS_ADVICE));
     }
     Ok(Some(bytes))
+}
+
+/// Reads a JSON document of a folder in the model's folder, or of that itself where `inner` is empty.
+pub(super) fn json_document_in(folder: &Path, inner: &str, name: &str) -> Result<Option<Json>> {
+    if inner.is_empty() { json_document(folder, name) } else { json_document(&member(folder, inner)?, name) }
 }
 
 fn json_document(folder: &Path, name: &str) -> Result<Option<Json>> {
@@ -105,7 +113,7 @@ fn open_file(folder: &Path, name: &str) -> Result<(SourceFile, SafetensorsHeader
 }
 
 /// Opens every file the index names and keeps of each the tensors the index says it has.
-fn open_index(folder: &Path) -> Result<Source> {
+fn open_index(folder: &Path) -> Result<Vec<(SourceFile, SafetensorsHeader)>> {
     let path = folder.join(INDEX);
     let json = json_document(folder, INDEX)?.unwrap_or_default();
     let Some(map) = json.get("weight_map").and_then(Json::as_object) else {
@@ -140,7 +148,26 @@ fn open_index(folder: &Path) -> Result<Source> {
         header.unread.retain(|(name, _)| wanted.contains(name.as_str()));
         set.push((file, header));
     }
-    assemble(folder, set)
+    Ok(set)
+}
+
+/// The weights of modules that follow the network, which lie in folders of their own.
+fn open_modules(folder: &Path) -> Result<Vec<(SourceFile, SafetensorsHeader)>> {
+    let Some(json) = json_document(folder, MODULES)? else { return Ok(Vec::new()) };
+    let mut set = Vec::new();
+    for Module { path, .. } in
+        super::modules::read(&json)?.into_iter().filter(|module| !module.path.is_empty())
+    {
+        let inner = member(folder, &path)?;
+        if inner.join(WEIGHTS).symlink_metadata().is_err() {
+            continue; // most modules have no weights
+        }
+        let (file, mut header) = open_file(&inner, WEIGHTS)?;
+        header.tensors.iter_mut().for_each(|tensor| tensor.name = format!("{path}/{}", tensor.name));
+        header.unread.iter_mut().for_each(|(name, _)| *name = format!("{path}/{name}"));
+        set.push((file, header));
+    }
+    Ok(set)
 }
 
 fn assemble(folder: &Path, set: Vec<(SourceFile, SafetensorsHeader)>) -> Result<Source> {

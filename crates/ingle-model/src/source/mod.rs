@@ -3,10 +3,12 @@
 mod gguf;
 mod hugging_face;
 mod mmap;
+mod modules;
 mod rows;
 mod safetensors;
 pub(crate) mod sniff;
 
+pub use modules::Module;
 pub use safetensors::{SafetensorsHeader, read_safetensors_header};
 
 use crate::error::{Error, Result};
@@ -193,6 +195,27 @@ impl Source {
             SourceKind::Gguf => Ok(None),
             SourceKind::HuggingFace => hugging_face::read_document(&self.path, name),
         }
+    }
+
+    /// A JSON document in `folder` of a Hugging Face folder, or directly in it where `folder` is empty; `None` when there
+    /// is none, and for GGUF.
+    ///
+    /// # Errors
+    /// As [`Source::document`]; [`Error::Damaged`] for what is not JSON.
+    pub fn json_document(&self, folder: &str, name: &str) -> Result<Option<Json>> {
+        match self.kind {
+            SourceKind::Gguf => Ok(None),
+            SourceKind::HuggingFace => hugging_face::json_document_in(&self.path, folder, name),
+        }
+    }
+
+    /// The modules of a sentence-transformers folder; `None` for other folders, and for GGUF. Tensors of a module's
+    /// folder are among [`tensors`](Self::tensors) as `<folder>/<name>`.
+    ///
+    /// # Errors
+    /// As [`Source::json_document`]; [`Error::Metadata`] for a list of another form.
+    pub fn modules(&self) -> Result<Option<Vec<Module>>> {
+        self.json_document("", hugging_face::MODULES)?.map(|json| modules::read(&json)).transpose()
     }
 
     /// Puts the parts together and indexes the tensors.

@@ -34,7 +34,7 @@ fn with_crowd(tensors: &[TensorInfo]) -> Vec<TensorInfo> {
 /// Describes a network whose file has exactly the tensors it needs, `shown` beside them from the start.
 fn described(dialect: Dialect, keys: &Metadata, shown: &[TensorInfo]) -> Result<ModelSpec> {
     let crowd = with_crowd(shown);
-    let (family, spec) = unbound(&Header { dialect, keys, tensors: &crowd })?;
+    let (family, spec) = unbound(&Header { dialect, keys, tensors: &crowd }, None)?;
     let mut tensors: BTreeMap<String, TensorInfo> =
         shown.iter().map(|tensor| (tensor.name.clone(), tensor.clone())).collect();
     for need in spec.needs().into_iter().chain(spec.next_token_needs()) {

@@ -359,7 +359,7 @@ fn a_missing_expert_is_named() {
     let keys = crate::Metadata::from_json(&qwen3_moe());
     let crowd = super::with_crowd(&[super::tensor("model.embed_tokens.weight", &[32, 8])]);
     let header = super::Header { dialect: super::Dialect::Hub, keys: &keys, tensors: &crowd };
-    let (family, spec) = super::unbound(&header).unwrap();
+    let (family, spec) = super::unbound(&header, None).unwrap();
     let mut names = std::collections::BTreeMap::new();
     for need in spec.needs() {
         for run in (family.places)(super::Dialect::Hub, &spec, &need).remove(0) {
