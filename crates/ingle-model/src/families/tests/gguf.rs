@@ -70,7 +70,7 @@ fn biased() -> Vec<TensorInfo> {
     shown(&[("blk.1.exp_probs_b.bias", &[256])])
 }
 
-fn gguf(keys: &Metadata, shown: &[TensorInfo]) -> Result<ModelSpec> {
+pub(super) fn gguf(keys: &Metadata, shown: &[TensorInfo]) -> Result<ModelSpec> {
     described(Dialect::Gguf, keys, shown)
 }
 
@@ -231,43 +231,17 @@ fn gemma_scales_and_windows_by_the_released_shapes() {
 
 #[test]
 fn hybrids_without_a_key_for_it_show_their_layers_by_their_tensors() {
-    let keys = |architecture: &str| {
-        metadata(
-            architecture,
-            &[
-                ("block_count", count(4)),
-                ("context_length", count(64)),
-                ("embedding_length", count(64)),
-                ("feed_forward_length", count(96)),
-                ("attention.head_count", count(4)),
-                ("attention.head_count_kv", count(2)),
-                ("attention.layer_norm_rms_epsilon", Value::F32(1e-6)),
-                ("attention.key_length", count(32)),
-                ("attention.value_length", count(32)),
-                ("rope.dimension_count", count(8)),
-                ("ssm.conv_kernel", count(4)),
-                ("ssm.state_size", count(16)),
-                ("ssm.group_count", count(2)),
-                ("ssm.time_step_rank", count(6)),
-                ("ssm.inner_size", count(96)),
-                ("expert_count", count(8)),
-                ("expert_used_count", count(2)),
-                ("expert_feed_forward_length", count(16)),
-                ("expert_shared_feed_forward_length", count(16)),
-            ],
-        )
-    };
     let shown = shown(&[("blk.0.ssm_out.weight", &[64, 96]), ("blk.2.ssm_out.weight", &[64, 96])]);
     let kinds = |spec: &ModelSpec| -> Vec<bool> {
         spec.layers.iter().map(|layer| matches!(layer.mixer, Mixer::DeltaNet(_))).collect()
     };
-    let spec = gguf(&keys("qwen35"), &shown).unwrap();
+    let spec = gguf(&hybrid("qwen35"), &shown).unwrap();
     assert_eq!(kinds(&spec), [true, false, true, false]);
     let Mixer::DeltaNet(delta) = &spec.layers[0].mixer else { panic!() };
     assert_eq!((delta.value_order, delta.decay), (ValueHeadOrder::Interleaved, DecayForm::NegativeRate));
     assert_eq!(spec.final_norm.unwrap().weight_offset, 0.0);
 
-    let mut stated = keys("qwen3next");
+    let mut stated = hybrid("qwen3next");
     stated.insert("qwen3next.full_attention_interval", count(4));
     let spec = gguf(&stated, &shown).unwrap();
     assert_eq!(kinds(&spec), [true, true, true, false]);
@@ -275,4 +249,42 @@ fn hybrids_without_a_key_for_it_show_their_layers_by_their_tensors() {
     assert_eq!(delta.value_order, ValueHeadOrder::Grouped);
     stated.insert("qwen3next.ssm.inner_size", count(97));
     assert!(gguf(&stated, &shown).unwrap_err().to_string().contains("ssm.inner_size"));
+}
+
+fn hybrid(architecture: &str) -> Metadata {
+    metadata(
+        architecture,
+        &[
+            ("block_count", count(4)),
+            ("context_length", count(64)),
+            ("embedding_length", count(64)),
+            ("feed_forward_length", count(96)),
+            ("attention.head_count", count(4)),
+            ("attention.head_count_kv", count(2)),
+            ("attention.layer_norm_rms_epsilon", Value::F32(1e-6)),
+            ("attention.key_length", count(32)),
+            ("attention.value_length", count(32)),
+            ("rope.dimension_count", count(8)),
+            ("ssm.conv_kernel", count(4)),
+            ("ssm.state_size", count(16)),
+            ("ssm.group_count", count(2)),
+            ("ssm.time_step_rank", count(6)),
+            ("ssm.inner_size", count(96)),
+            ("expert_count", count(8)),
+            ("expert_used_count", count(2)),
+            ("expert_feed_forward_length", count(16)),
+            ("expert_shared_feed_forward_length", count(16)),
+        ],
+    )
+}
+
+/// Good headers with what a file must show beside the tensors they ask for.
+pub(super) fn samples() -> Vec<(Metadata, Vec<TensorInfo>)> {
+    let recurrent = shown(&[("blk.0.ssm_out.weight", &[64, 96])]);
+    vec![
+        (deepseek(3, 256, 8), biased()),
+        (gemma("gemma3", 26, 4, 32), shown(&[])[..1].to_vec()),
+        (hybrid("qwen35moe"), recurrent.clone()),
+        (hybrid("qwen3next"), recurrent),
+    ]
 }

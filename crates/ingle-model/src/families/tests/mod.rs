@@ -4,6 +4,7 @@ mod gguf;
 mod goldens;
 mod published;
 mod refused;
+mod strange;
 
 use super::{Dialect, Header, describe_header, unbound};
 use crate::error::Result;
@@ -21,7 +22,7 @@ fn tensor(name: &str, shape: &[usize]) -> TensorInfo {
         format: Format::BF16,
         file: 0,
         offset: 0,
-        bytes: shape.iter().product::<usize>() * 2,
+        bytes: shape.iter().fold(2, |bytes: usize, &size| bytes.saturating_mul(size)),
     }
 }
 

@@ -33,7 +33,7 @@ fn all_matter(good: &Value, changes: &[(&str, Value)]) {
     }
 }
 
-fn deepseek() -> Value {
+pub(super) fn deepseek() -> Value {
     json!({
         "architectures": ["DeepseekV3ForCausalLM"], "attention_bias": false, "first_k_dense_replace": 1,
         "hidden_act": "silu", "hidden_size": 8, "intermediate_size": 16, "kv_lora_rank": 4,
@@ -151,7 +151,7 @@ fn deepseek_keys_that_matter() {
     );
 }
 
-fn gpt_oss() -> Value {
+pub(super) fn gpt_oss() -> Value {
     json!({
         "architectures": ["GptOssForCausalLM"], "attention_bias": true, "experts_per_token": 2, "head_dim": 4,
         "hidden_act": "silu", "hidden_size": 8, "intermediate_size": 32,
@@ -202,7 +202,7 @@ fn gpt_oss_refusals() {
     assert!(notices.iter().any(|notice| notice.contains("truncate = true")), "{notices:?}");
 }
 
-fn qwen3_moe() -> Value {
+pub(super) fn qwen3_moe() -> Value {
     json!({
         "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "decoder_sparse_step": 1, "head_dim": 4,
         "hidden_act": "silu", "hidden_size": 8, "intermediate_size": 16, "max_position_embeddings": 64,
@@ -259,7 +259,7 @@ fn qwen_refusals() {
     );
 }
 
-fn hybrid() -> Value {
+pub(super) fn hybrid() -> Value {
     json!({
         "architectures": ["Qwen3_5MoeForCausalLM"], "attn_output_gate": true, "attention_bias": false,
         "full_attention_interval": 2, "head_dim": 8, "hidden_act": "silu", "hidden_size": 8,
@@ -300,7 +300,7 @@ fn hybrid_refusals() {
     );
 }
 
-fn gemma3() -> Value {
+pub(super) fn gemma3() -> Value {
     json!({
         "architectures": ["Gemma3ForCausalLM"], "attention_bias": false, "head_dim": 4,
         "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 8, "intermediate_size": 16,
