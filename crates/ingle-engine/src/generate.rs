@@ -1,11 +1,11 @@
 //! Prefill and decode: a prompt in, an answer out, token by token.
 
 use crate::error::EngineError;
+use crate::listener::{Heard, Listener, Wanted};
 use crate::model::{Model, Session};
 use crate::sampling::{Sampler, SamplingOptions};
-use crate::stop::{StopWatch, Watched};
 use ingle_model::executor::{Batch, Hidden, LogitRows, Slice, StepOutput};
-use ingle_text::Detokenizer;
+use ingle_text::{AnswerReader, Ending, ToolCall};
 use std::time::Instant;
 
 /// What is asked of a run beside its prompt.
@@ -15,8 +15,23 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Most tokens to make; `None` stops at the context's end.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer; they are not part of it.
+    /// Texts that end the answer; they are not part of it. What the model thinks is not searched for them.
     pub stop: Vec<String>,
+    /// How the answer is read.
+    pub reading: Reading,
+}
+
+/// How an answer is read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Reading {
+    /// As text, markers included.
+    #[default]
+    Text,
+    /// As an assistant's message: reasoning, content and calls told apart in the model's dialect.
+    Message {
+        /// The tools that were offered, in the OpenAI layout: some dialects need the types of their parameters.
+        tools: Vec<serde_json::Value>,
+    },
 }
 
 /// What a run reports while it works.
@@ -29,8 +44,14 @@ pub enum Event<'a> {
         /// In all.
         total: usize,
     },
-    /// The next piece of the answer: whole characters.
-    Text(&'a str),
+    /// The next piece of what is said: whole characters, perhaps none.
+    Content(&'a str),
+    /// The next piece of what the model thinks.
+    Reasoning(&'a str),
+    /// A call of a tool, whole. It has an id that occurs once in the conversation.
+    Call(&'a ToolCall),
+    /// Something to tell the person, such as a call that cannot be read and comes as content.
+    Notice(&'a str),
 }
 
 /// Whether a run goes on.
@@ -91,8 +112,14 @@ impl Usage {
 /// A finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The whole answer.
+    /// What was said.
     pub text: String,
+    /// What was thought, where the answer was read as a message.
+    pub reasoning: String,
+    /// The calls, likewise; their arguments are the text of JSON.
+    pub calls: Vec<ToolCall>,
+    /// What was told beside the answer.
+    pub notices: Vec<String>,
     /// Its tokens, without the one that ended the turn.
     pub tokens: Vec<u32>,
     /// Why it ended.
@@ -127,7 +154,7 @@ impl Model {
         let mut sampler = Sampler::new(options.sampling.clone(), self.spec().vocabulary)?;
         let mut run = Run {
             output: StepOutput::default(),
-            text: String::new(),
+            heard: Heard::default(),
             tokens: Vec::new(),
             usage: Usage { prompt_tokens: prompt.len(), seed: sampler.seed(), ..Usage::default() },
         };
@@ -181,29 +208,30 @@ impl Model {
         on_event: &mut dyn FnMut(Event) -> Flow,
     ) -> Result<EndReason, EngineError> {
         let context = self.context();
-        let mut detokenizer = Detokenizer::continuing(&self.tokenizer);
-        let mut watch = StopWatch::new(&options.stop);
+        let reader = self.reader(prompt, &options.reading)?;
+        let mut listener = Listener::new(&self.tokenizer, reader, &options.stop, on_event);
         let mut history = prompt.to_vec();
         let most = options.max_tokens.unwrap_or(usize::MAX);
         let mut reason = EndReason::Length;
+        let mut end = None;
         while run.tokens.len() < most {
             let token = sampler.sample(&run.output.logits, &history, history.len() as u64)?;
             if self.ends.contains(&token) {
                 reason = EndReason::EndOfTurn;
+                end = self.is_marker(token, &options.reading).then_some(token);
                 break;
             }
             history.push(token);
             run.tokens.push(token);
-            match watch.push(detokenizer.push(token)?) {
-                Watched::Text(text) => {
-                    if run.say(&text, on_event) == Flow::Stop {
-                        reason = EndReason::Stopped;
-                        break;
-                    }
+            match listener.token(token, history.len())? {
+                Wanted::More => {}
+                Wanted::Enough => {
+                    reason = EndReason::Stopped;
+                    break;
                 }
-                Watched::Stopped(text, stop) => {
+                Wanted::Stop(stop) => {
                     run.usage.decoded_tokens = run.tokens.len();
-                    run.say(&text, on_event);
+                    run.heard = listener.into_heard();
                     return Ok(EndReason::StopText(stop));
                 }
             }
@@ -219,30 +247,41 @@ impl Model {
             }
         }
         run.usage.decoded_tokens = run.tokens.len();
-        if let Watched::Text(text) = watch.push(detokenizer.finish()) {
-            run.say(&text, on_event);
-        }
-        run.say(&watch.finish(), on_event);
-        Ok(reason)
+        let ending = if reason == EndReason::EndOfTurn { Ending::Turn } else { Ending::Cut };
+        let (heard, wanted) = listener.finish(end, ending, history.len() + 1)?;
+        run.heard = heard;
+        Ok(match wanted {
+            Wanted::Stop(stop) => EndReason::StopText(stop),
+            Wanted::More | Wanted::Enough => reason,
+        })
+    }
+
+    /// Reads the answer to `prompt`, which may have begun it: with a thought.
+    fn reader(&self, prompt: &[u32], reading: &Reading) -> Result<AnswerReader, EngineError> {
+        const LONGEST_MARKER: usize = 16; // in tokens
+        let Reading::Message { tools } = reading else { return Ok(AnswerReader::plain()) };
+        let end = self.tokenizer.decode(&prompt[prompt.len().saturating_sub(LONGEST_MARKER)..])?;
+        Ok(AnswerReader::new(&self.dialect, tools, self.dialect.opens_reasoning(&end), true))
+    }
+
+    /// Whether a token that ends the turn says something about the answer.
+    fn is_marker(&self, token: u32, reading: &Reading) -> bool {
+        let text = self.tokenizer.token_text(token);
+        *reading != Reading::Text && text.is_some_and(|text| self.dialect.is_marker(text))
     }
 }
 
 /// What a run has made so far.
 struct Run {
     output: StepOutput,
-    text: String,
+    heard: Heard,
     tokens: Vec<u32>,
     usage: Usage,
 }
 
 impl Run {
-    fn say(&mut self, text: &str, on_event: &mut dyn FnMut(Event) -> Flow) -> Flow {
-        self.text.push_str(text);
-        // an empty piece still asks whether to go on
-        on_event(Event::Text(text))
-    }
-
     fn end(self, reason: EndReason) -> Outcome {
-        Outcome { text: self.text, tokens: self.tokens, reason, usage: self.usage }
+        let Heard { text, reasoning, calls, notices } = self.heard;
+        Outcome { text, reasoning, calls, notices, tokens: self.tokens, reason, usage: self.usage }
     }
 }

@@ -2,12 +2,13 @@
 
 pub mod error;
 pub mod generate;
+mod listener;
 pub mod memory;
 pub mod model;
 pub mod sampling;
 mod stop;
 
 pub use error::EngineError;
-pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Usage};
+pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Reading, Usage};
 pub use ingle_cpu::kernels::Isa;
 pub use model::{ChatRequest, ExecutorKind, LoadOptions, LoadProgress, Model, Session};

@@ -8,7 +8,7 @@ use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Executor, SequenceId};
 use ingle_model::spec::ModelSpec;
 use ingle_model::{Source, families};
-use ingle_text::{ChatTemplate, Message, Moment, TemplateSources, Tokenizer};
+use ingle_text::{ChatTemplate, Dialect, Message, Moment, TemplateSources, Tokenizer};
 use std::sync::Arc;
 
 /// How to load.
@@ -50,6 +50,10 @@ pub struct Model {
     template: Option<ChatTemplate>,
     /// For conversations with tools; some models have a variant for them.
     tool_template: Option<ChatTemplate>,
+    /// Its format as this program writes it, for conversations that the template cannot write.
+    native: Option<ChatTemplate>,
+    /// How its answers are to be read.
+    pub(crate) dialect: Dialect,
     defaults: GenerationDefaults,
     /// Tokens after which an answer is over.
     pub(crate) ends: Vec<u32>,
@@ -90,12 +94,23 @@ impl Model {
         let spec = families::describe(&source)?;
         let tokenizer = Tokenizer::from_source(&source)?;
         let sources = TemplateSources::from_source(&source)?;
-        let (template, tool_template) = (template(&sources, false)?, template(&sources, true)?);
+        let (mut template, mut tool_template) = (template(&sources, false)?, template(&sources, true)?);
+        let dialect = dialect(&template, &tool_template, &tokenizer);
         let defaults = match &source.generation_config {
             Some(config) => GenerationDefaults::from_generation_config(config)?,
             None => GenerationDefaults::from_metadata(&source.metadata)?,
         };
         let mut notices = Vec::new();
+        if template.is_none() && tool_template.is_none() {
+            template = ChatTemplate::built_in(&dialect);
+            tool_template = ChatTemplate::built_in(&dialect);
+            if template.is_some() {
+                let name = dialect.name();
+                notices.push(format!(
+                    "the model has no chat template; its vocabulary is that of the {name} format, which is used"
+                ));
+            }
+        }
         if !defaults.ignored.is_empty() {
             let settings = defaults.ignored.join(", ");
             notices.push(format!("the model's own generation settings that have no effect here: {settings}"));
@@ -141,6 +156,8 @@ impl Model {
             tokenizer,
             template,
             tool_template,
+            native: ChatTemplate::built_in(&dialect),
+            dialect,
             defaults,
             ends,
             context,
@@ -163,6 +180,22 @@ impl Model {
     /// Whether the model is made for conversations.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// Whether the model's template looks at a variable of this name, so that setting it may change something.
+    pub fn template_reads(&self, variable: &str) -> bool {
+        let templates = [&self.template, &self.tool_template];
+        templates.into_iter().flatten().any(|template| template.reads(variable))
+    }
+
+    /// How the model marks the parts of its answers.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    /// Reads the model's answers in another dialect than its template and vocabulary show.
+    pub fn set_dialect(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
     }
 
     /// The model's own sampling settings.
@@ -215,7 +248,9 @@ impl Model {
     /// plain text.
     pub fn render(&self, request: &ChatRequest) -> Result<Vec<u32>, EngineError> {
         let template = if request.tools.is_empty() { &self.template } else { &self.tool_template };
+        let native = self.native.as_ref().filter(|native| native.goes_beyond_templates(&request.messages));
         let template = template.as_ref().ok_or(EngineError::NoTemplate)?;
+        let template = native.unwrap_or(template);
         let ChatRequest { messages, tools, variables } = request;
         let tools = (!tools.is_empty()).then_some(tools.as_slice());
         Ok(ingle_text::render_prompt(template, &self.tokenizer, messages, tools, variables, Moment::now())?)
@@ -235,6 +270,13 @@ fn left_out(spec: &ModelSpec) -> Option<String> {
 fn other_senses(spec: &ModelSpec) -> Option<String> {
     let words = "the model's part for images or sound is not used: this version reads and writes text";
     (spec.unused_senses() > 0).then(|| words.to_owned())
+}
+
+/// The dialect that the templates show, the one for conversations with tools included; without any, the vocabulary.
+fn dialect(template: &Option<ChatTemplate>, tools: &Option<ChatTemplate>, tokenizer: &Tokenizer) -> Dialect {
+    let sources: Vec<&str> =
+        [template, tools].into_iter().flatten().filter_map(ChatTemplate::source).collect();
+    Dialect::detect((!sources.is_empty()).then(|| sources.join("\n")).as_deref(), Some(tokenizer))
 }
 
 /// The template for conversations with or without tools, if the model comes with one.

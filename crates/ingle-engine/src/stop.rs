@@ -33,9 +33,9 @@ impl<'a> StopWatch<'a> {
         Watched::Text(std::mem::replace(&mut self.held, rest))
     }
 
-    /// What was held back, when no more text comes.
-    pub(crate) fn finish(self) -> String {
-        self.held
+    /// What was held back, when no more text comes, or something else than text.
+    pub(crate) fn flush(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 
     /// Bytes at the end of the held text that may become a stop text.
@@ -84,6 +84,6 @@ mod tests {
         assert_eq!(watch.push("EN"), Watched::Text("".into()));
         assert_eq!(watch.push("t"), Watched::Text("ENt".into()));
         assert_eq!(watch.push("E"), Watched::Text("".into()));
-        assert_eq!(watch.finish(), "E");
+        assert_eq!(watch.flush(), "E");
     }
 }

@@ -14,7 +14,7 @@ fn ember(options: &LoadOptions) -> Model {
 
 fn greedy() -> GenerateOptions {
     let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-    GenerateOptions { sampling, max_tokens: Some(200), stop: Vec::new() }
+    GenerateOptions { sampling, max_tokens: Some(200), ..GenerateOptions::default() }
 }
 
 fn question(text: &str) -> ChatRequest {
@@ -24,7 +24,7 @@ fn question(text: &str) -> ChatRequest {
 fn answer(model: &mut Model, session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Outcome {
     let mut heard = String::new();
     let outcome = model.generate(session, prompt, options, &mut |event| {
-        if let Event::Text(text) = event {
+        if let Event::Content(text) = event {
             heard.push_str(text);
         }
         Flow::Continue
@@ -79,7 +79,7 @@ fn a_seed_repeats_an_answer_and_another_seed_changes_it() {
     let prompt = model.render(&question("Tell me a short story.")).unwrap();
     let mut say = |seed: u64| {
         let sampling = SamplingOptions { temperature: 1.2, seed: Some(seed), ..SamplingOptions::default() };
-        let options = GenerateOptions { sampling, max_tokens: Some(60), stop: Vec::new() };
+        let options = GenerateOptions { sampling, max_tokens: Some(60), ..GenerateOptions::default() };
         let mut session = model.open().unwrap();
         let outcome = answer(&mut model, &mut session, &prompt, &options);
         model.close(session);
@@ -111,7 +111,7 @@ fn an_answer_ends_for_the_reason_it_gives() {
 
     let mut pieces = 0;
     let outcome = model.generate(&mut session, &prompt, &greedy(), &mut |event| {
-        pieces += usize::from(matches!(event, Event::Text(_)));
+        pieces += usize::from(matches!(event, Event::Content(_)));
         if pieces == 2 { Flow::Stop } else { Flow::Continue }
     });
     assert_eq!(outcome.unwrap().reason, EndReason::Stopped);

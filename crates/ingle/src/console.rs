@@ -53,6 +53,16 @@ impl Notes<'_> {
         self.line(&self.style.dim(&harmless(text)));
     }
 
+    /// A piece of a text of less weight, which may go on.
+    pub(crate) fn murmur(&mut self, text: &str) {
+        // a line's end stands outside the emphasis: some terminals would colour what follows
+        let lines: Vec<String> = harmless(text)
+            .split('\n')
+            .map(|line| if line.is_empty() { String::new() } else { self.style.dim(line) })
+            .collect();
+        let _ = write!(self.stream, "{}", lines.join("\n")).and_then(|()| self.stream.flush());
+    }
+
     /// What went wrong.
     pub(crate) fn error(&mut self, text: &str) {
         self.line(&format!("{} {}", self.style.alarm("error:"), harmless(text)));
@@ -157,10 +167,11 @@ mod tests {
         notes.say("note: \x1b]0;title\x07");
         notes.aside("a\x1b[2Jb");
         notes.error("no file \u{9b}31m");
+        notes.murmur("hm\n\n\x1b[2J");
         let said = String::from_utf8(said).unwrap();
         assert_eq!(
             said,
-            "note: \u{fffd}]0;title\u{fffd}\n\x1b[2ma\u{fffd}[2Jb\x1b[0m\n\x1b[1;31merror:\x1b[0m no file \u{fffd}31m\n"
+            "note: \u{fffd}]0;title\u{fffd}\n\x1b[2ma\u{fffd}[2Jb\x1b[0m\n\x1b[1;31merror:\x1b[0m no file \u{fffd}31m\n\x1b[2mhm\x1b[0m\n\n\x1b[2m\u{fffd}[2J\x1b[0m"
         );
     }
 

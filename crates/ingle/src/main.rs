@@ -15,6 +15,7 @@ mod messages;
 mod opening;
 mod progress;
 mod tensor_file;
+mod tools;
 mod whole_file;
 
 use std::process::ExitCode;

@@ -163,6 +163,26 @@ pub(crate) const CHAT_NEEDS_TERMINAL: &str = "a conversation needs a terminal, a
 /// Nothing to answer.
 pub(crate) const NO_PROMPT: &str = "there is no PROMPT and standard input is empty; give one of them";
 
+/// A call that a model made.
+pub(crate) fn tool_call(name: &str, arguments: &str) -> String {
+    format!("tool call: {name} {arguments}")
+}
+
+/// After it.
+pub(crate) const CALLS_ARE_NOT_EXECUTED: &str =
+    "(nothing here executes it; tell the model the result yourself)";
+
+/// `--reasoning-effort` for a template that does not ask.
+pub(crate) const NO_EFFORT: &str =
+    "the model's chat template does not ask for an effort of reasoning; --reasoning-effort has no effect";
+
+/// `--tools` for a template without a place for them.
+pub(crate) const NO_TOOLS: &str = "the model's chat template has no place for tools; --tools has no effect";
+
+/// A file of tools that is none.
+pub(crate) const TOOLS_FORM: &str =
+    "it must be a JSON list of tools in the OpenAI layout, each with a function's name";
+
 /// `--think` and `--no-think` for a template that has no such choice.
 pub(crate) const NO_THINKING_SWITCH: &str =
     "the model's chat template has no switch for reasoning; --think and --no-think have no effect";

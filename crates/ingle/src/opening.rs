@@ -144,8 +144,11 @@ pub(crate) fn tokenizer(source: &Source) -> Result<Tokenizer> {
     Tokenizer::from_source(source).with_context(name)
 }
 
-/// The template variable that switches reasoning.
-pub(crate) const THINKING: &str = "enable_thinking";
+/// The template variables that switch reasoning.
+pub(crate) const THINKING: [&str; 2] = ["enable_thinking", "thinking"];
+
+/// The template variable that says how long to reason.
+pub(crate) const EFFORT: &str = "reasoning_effort";
 
 /// The text of the chat template that came with the model, for conversations with or without tools; `None` for a model that is not made for conversations.
 pub(crate) fn template(source: &Source, tools: bool) -> Result<Option<String>> {

@@ -28,7 +28,8 @@ pub fn eval(model: Option<&Path>, reference: bool) -> Result<()> {
         let request = ChatRequest { messages, tools: item.tools.clone(), ..ChatRequest::default() };
         let prompt = model.render(&request)?;
         let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
-        let options = GenerateOptions { sampling, max_tokens: Some(item.max_new_tokens), stop: Vec::new() };
+        let options =
+            GenerateOptions { sampling, max_tokens: Some(item.max_new_tokens), ..GenerateOptions::default() };
         Ok(model.generate(&mut session, &prompt, &options, &mut |_| Flow::Continue)?.text)
     })?;
     println!("{report}");

@@ -84,6 +84,11 @@ impl AnswerReader {
         }
     }
 
+    /// A reader for which everything is content.
+    pub fn plain() -> AnswerReader {
+        AnswerReader::new(&Dialect::plain(), &[], false, false)
+    }
+
     /// The next text of the answer; what became certain is added to `out`.
     pub fn push(&mut self, text: &str, out: &mut Vec<Piece>) {
         self.held.push(text, false);

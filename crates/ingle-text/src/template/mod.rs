@@ -26,6 +26,7 @@ pub use sources::TemplateSources;
 
 use crate::answer::Dialect;
 use crate::error::{Error, Result, excerpt_of};
+use crate::message::Message;
 use native::Native;
 
 const NAME: &str = "chat template";
@@ -101,6 +102,15 @@ impl ChatTemplate {
         match &self.program {
             Program::Jinja { source, .. } => source.contains(variable),
             Program::Native(native) => native.reads(variable),
+        }
+    }
+
+    /// Whether this is a format written here and `messages` hold something that published templates of it refuse or write
+    /// only in part.
+    pub fn goes_beyond_templates(&self, messages: &[Message]) -> bool {
+        match &self.program {
+            Program::Jinja { .. } => false,
+            Program::Native(native) => messages.iter().any(|message| native.beyond_templates(message)),
         }
     }
 

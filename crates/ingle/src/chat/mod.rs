@@ -8,11 +8,10 @@ mod repl;
 mod saved;
 mod settings;
 mod slash;
-mod thinking;
 
 pub(crate) use answer::{Screen, reason_name, show_answer};
-pub(crate) use conversation::{Conversation, Role};
+pub(crate) use conversation::Conversation;
 pub(crate) use lines::Terminal;
 pub(crate) use partner::{Loaded, Partner, Prompt};
 pub(crate) use repl::Repl;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Effort, Settings};

@@ -32,9 +32,6 @@ pub(crate) trait Partner {
     /// The prompt's tokens.
     fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>>;
 
-    /// Whether a prompt ends inside a thought, so that the answer begins there.
-    fn opens_thought(&self, prompt: &[u32]) -> bool;
-
     /// Answers a prompt.
     fn answer(
         &mut self,
@@ -89,11 +86,6 @@ impl Partner for Loaded {
             Prompt::Chat(request) => self.model.render(request)?,
             Prompt::Plain(text) => self.model.tokenizer().encode_with_bos(text, Specials::Parse)?,
         })
-    }
-
-    fn opens_thought(&self, prompt: &[u32]) -> bool {
-        let end = &prompt[prompt.len().saturating_sub(8)..];
-        self.model.tokenizer().decode(end).is_ok_and(|text| text.trim_end().ends_with("<think>"))
     }
 
     fn answer(

@@ -1,7 +1,7 @@
 //! The conversation at a terminal: entries in, answers and command results out.
 
 use super::answer::{Screen, show_answer};
-use super::conversation::{Conversation, Role};
+use super::conversation::Conversation;
 use super::lines::{Line, LineSource, entry};
 use super::partner::{Partner, Prompt};
 use super::settings::{Settings, canonical};
@@ -9,7 +9,7 @@ use super::slash::{KNOWN, Slash, parse};
 use super::{saved, slash};
 use crate::{env, errors, messages};
 use anyhow::Result;
-use ingle_engine::Usage;
+use ingle_engine::{GenerateOptions, Outcome, Reading, Usage};
 
 /// A conversation that is going on.
 pub(crate) struct Repl<'a> {
@@ -63,30 +63,33 @@ impl Repl<'_> {
     }
 
     fn answer(&mut self, text: &str) -> Result<()> {
-        let options = self.settings.options(self.partner.defaults())?;
+        let mut options = self.settings.options(self.partner.defaults())?;
         if self.plain {
+            options.reading = Reading::Text;
             let prompt = self.partner.tokens(Prompt::Plain(text))?;
             let outcome = show_answer(self.partner, &prompt, &options, &mut self.screen)?;
             self.answers.push(outcome.usage);
             return Ok(());
         }
         let before = self.conversation.turns.len();
-        self.conversation.say(Role::User, text);
+        self.conversation.ask(text);
         let answered = self.reply(&options);
         match &answered {
             // without an answer the question is forgotten too, so that it can be asked again
-            Ok(answer) if !answer.is_empty() => self.conversation.say(Role::Assistant, answer.clone()),
+            Ok(answer) if !answer.text.is_empty() || !answer.calls.is_empty() => {
+                self.conversation.answer(answer)
+            }
             _ => self.conversation.turns.truncate(before),
         }
         answered.map(drop)
     }
 
-    fn reply(&mut self, options: &ingle_engine::GenerateOptions) -> Result<String> {
-        let request = self.conversation.request(self.settings.variables());
+    fn reply(&mut self, options: &GenerateOptions) -> Result<Outcome> {
+        let request = self.conversation.request(self.settings.variables(), &self.settings.tools);
         let prompt = self.partner.tokens(Prompt::Chat(&request))?;
         let outcome = show_answer(self.partner, &prompt, options, &mut self.screen)?;
         self.answers.push(outcome.usage);
-        Ok(outcome.text)
+        Ok(outcome)
     }
 
     fn command(&mut self, command: Slash) -> Result<Next> {

@@ -5,6 +5,7 @@ use super::*;
 use crate::console::{Notes, Style};
 use ingle_engine::sampling::GenerationDefaults;
 use ingle_engine::{EndReason, Event, Flow, GenerateOptions, Outcome};
+use ingle_text::ToolCall;
 
 /// Answers every conversation with what it was asked, and remembers the requests.
 #[derive(Default)]
@@ -31,7 +32,15 @@ impl Partner for Echo {
         let text = match prompt {
             Prompt::Chat(request) => {
                 let line = |message: &ingle_text::Message| {
-                    format!("{}:{}", message.role, message.content.as_str().unwrap_or_default())
+                    let thought =
+                        message.reasoning.iter().map(|text| format!("({text})")).collect::<String>();
+                    let calls =
+                        message.tool_calls.iter().map(|call| format!("[{}]", call.name)).collect::<String>();
+                    format!(
+                        "{}:{thought}{}{calls}",
+                        message.role,
+                        message.content.as_str().unwrap_or_default()
+                    )
                 };
                 request.messages.iter().map(line).collect::<Vec<_>>().join("|")
             }
@@ -39,9 +48,6 @@ impl Partner for Echo {
         };
         self.asked.borrow_mut().push(text);
         Ok(vec![1, 2, 3])
-    }
-    fn opens_thought(&self, _: &[u32]) -> bool {
-        false
     }
     fn answer(
         &mut self,
@@ -55,10 +61,26 @@ impl Partner for Echo {
             anyhow::bail!("out of fuel");
         }
         let text = format!("answer {}", self.options.len());
+        let reasoning = if asked.ends_with("why?") { "because\nso" } else { "" };
+        let call =
+            ToolCall { id: None, name: "get_weather".into(), arguments: "{\"city\": \"\u{1b}[2J\"}".into() };
+        let calls: Vec<ToolCall> = asked.ends_with("weather?").then_some(call).into_iter().collect();
         on_event(Event::Prefill { done: 3, total: 3 });
-        on_event(Event::Text(&text));
+        on_event(Event::Reasoning(reasoning));
+        on_event(Event::Content(&text));
+        for call in &calls {
+            on_event(Event::Call(call));
+        }
         let usage = Usage { prompt_tokens: prompt.len(), decoded_tokens: 2, seed: 5, ..Usage::default() };
-        Ok(Outcome { text, tokens: vec![7, 8], reason: EndReason::Length, usage })
+        Ok(Outcome {
+            text,
+            reasoning: reasoning.into(),
+            calls,
+            notices: Vec::new(),
+            tokens: vec![7, 8],
+            reason: EndReason::Length,
+            usage,
+        })
     }
     fn facts(&self) -> Vec<(&'static str, String)> {
         vec![("model", "echo".into())]
@@ -79,7 +101,6 @@ fn hold(plain: bool, lines: &[&str]) -> Heard {
     let screen = Screen {
         out: &mut out,
         notes: Notes::new(&mut notes, Style::PLAIN),
-        out_style: Style::PLAIN,
         terminal: true,
         figures: true,
         apart: false,
@@ -122,6 +143,22 @@ fn the_model_hears_the_whole_conversation() {
     );
     assert!(heard.notes.contains("--max-tokens"), "an answer cut off is said to be: {}", heard.notes);
     assert_eq!(heard.remembered, ["one", "/system Be brief.", "two\nlines", "/clear", "three"]);
+}
+
+#[test]
+fn thoughts_are_beside_the_answer_and_remembered() {
+    let heard = hold(false, &["why?", "two"]);
+    assert_eq!(heard.out, "answer 1\nanswer 2\n");
+    assert!(heard.notes.starts_with("because\nso\n\n["), "{}", heard.notes);
+    assert_eq!(heard.asked[1], "user:why?|assistant:(because\nso)answer 1|user:two");
+}
+
+#[test]
+fn calls_are_shown_and_remembered() {
+    let heard = hold(false, &["weather?", "21 degrees"]);
+    assert!(heard.notes.contains("tool call: get_weather {\"city\": \"\u{fffd}[2J\"}"), "{}", heard.notes);
+    assert!(heard.notes.contains("nothing here executes it"), "{}", heard.notes);
+    assert_eq!(heard.asked[1], "user:weather?|assistant:answer 1[get_weather]|user:21 degrees");
 }
 
 #[test]

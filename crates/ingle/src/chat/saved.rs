@@ -1,7 +1,8 @@
 //! Conversations in files: JSON with the messages as chat interfaces write them.
 
-use super::conversation::{Conversation, Role, Turn};
+use super::conversation::{Conversation, ROLES};
 use anyhow::{Context, Result, anyhow, bail};
+use ingle_text::Message;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -17,12 +18,19 @@ pub(super) fn save(path: &Path, model: &str, conversation: &Conversation) -> Res
     }
     let mut messages = Vec::new();
     messages.extend(conversation.system.iter().map(|text| json!({"role": "system", "content": text})));
-    messages.extend(
-        conversation.turns.iter().map(|turn| json!({"role": turn.role.name(), "content": turn.text})),
-    );
+    messages.extend(conversation.turns.iter().map(message_json));
     let document = json!({ "model": model, "messages": messages });
     let text = serde_json::to_string_pretty(&document)? + "\n";
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A message as chat interfaces write it: the model's thoughts under one name only.
+fn message_json(message: &Message) -> Value {
+    let mut value = message.to_json();
+    if let Value::Object(members) = &mut value {
+        members.shift_remove("thinking");
+    }
+    value
 }
 
 /// Reads a conversation, or a bare list of messages.
@@ -51,15 +59,18 @@ fn read(text: &str) -> Result<Conversation> {
     let messages = messages.context("it has no list of messages")?;
     let mut conversation = Conversation::default();
     for (at, message) in messages.iter().enumerate() {
-        let field = |name: &str| message.get(name).and_then(Value::as_str);
-        let (Some(role), Some(content)) = (field("role"), field("content")) else {
-            bail!("message {at} lacks a role or a content");
-        };
-        match Role::parse(role) {
-            Some(role) => conversation.turns.push(Turn { role, text: content.to_owned() }),
-            None if role == "system" && at == 0 => conversation.system = Some(content.to_owned()),
-            None => bail!(
-                "message {at} has the role `{role}`; known are user, assistant, and system at the start"
+        let message = Message::from_json(at, message)?;
+        let speaks =
+            message.content.is_string() || (message.content.is_null() && !message.tool_calls.is_empty());
+        if !speaks {
+            bail!("message {at} has no text as its content");
+        }
+        match message.role.as_str() {
+            role if ROLES.contains(&role) => conversation.turns.push(message),
+            "system" if at == 0 => conversation.system = message.content.as_str().map(str::to_owned),
+            role => bail!(
+                "message {at} has the role `{role}`; known are {}, and system at the start",
+                ROLES.join(", ")
             ),
         }
     }
@@ -83,12 +94,39 @@ mod tests {
     }
 
     #[test]
+    fn thoughts_and_calls_are_kept() {
+        let call = ingle_text::ToolCall {
+            id: Some("call00001".into()),
+            name: "get_weather".into(),
+            arguments: json!("{\"city\": \"Paris\"}"),
+        };
+        let mut conversation = Conversation::new(Some("S".into()));
+        conversation.ask("Weather?");
+        conversation.turns.push(Message {
+            reasoning: Some("Need it.".into()),
+            tool_calls: vec![call],
+            ..Message::new("assistant", "")
+        });
+        let folder = std::env::temp_dir().join(format!("ingle-saved-calls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("talk.json");
+        save(&file, "m", &conversation).unwrap();
+        let back = load(&file).unwrap();
+        assert_eq!((back.system.as_deref(), back.turns.len()), (Some("S"), 2));
+        assert_eq!(back.turns[1].reasoning.as_deref(), Some("Need it."));
+        assert_eq!(back.turns[1].tool_calls[0].arguments, json!({"city": "Paris"}));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn what_is_no_conversation_is_refused_with_a_reason() {
         for (text, said) in [
             ("hello", "not JSON"),
             ("{}", "no list"),
             (r#"[{"role": "user"}]"#, "message 0"),
-            (r#"[{"role": "tool", "content": "x"}]"#, "`tool`"),
+            (r#"[{"content": "x"}]"#, "message 0"),
+            (r#"[{"role": "wizard", "content": "x"}]"#, "`wizard`"),
+            (r#"[{"role": "assistant", "content": null}]"#, "message 0"),
             (r#"[{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]"#, "message 1"),
         ] {
             let error = read(text).unwrap_err();

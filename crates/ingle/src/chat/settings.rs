@@ -3,8 +3,8 @@
 use super::slash::nearest;
 use crate::{messages, opening};
 use anyhow::{Context, Result, anyhow, bail};
-use ingle_engine::GenerateOptions;
 use ingle_engine::sampling::{GenerationDefaults, SamplingOptions, SamplingOverrides};
+use ingle_engine::{GenerateOptions, Reading};
 use serde_json::{Map, Value, json};
 
 /// The settings of a conversation.
@@ -18,11 +18,35 @@ pub(crate) struct Settings {
     pub(crate) stop: Vec<String>,
     /// Whether the model reasons first, for templates that ask.
     pub(crate) think: Option<bool>,
+    /// How long it reasons, for templates that ask.
+    pub(crate) effort: Option<Effort>,
+    /// Tools it is offered.
+    pub(crate) tools: Vec<Value>,
+}
+
+/// How long a model reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Effort {
+    Low,
+    Medium,
+    High,
+}
+
+impl Effort {
+    /// As templates and people write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Effort::Low => "low",
+            Effort::Medium => "medium",
+            Effort::High => "high",
+        }
+    }
 }
 
 const MAX_TOKENS: &str = "max_tokens";
 const STOP: &str = "stop";
 const THINK: &str = "think";
+const EFFORT: &str = "reasoning_effort";
 /// The word that unsets.
 const DEFAULT: &str = "default";
 
@@ -41,12 +65,17 @@ impl Settings {
             sampling: defaults.resolve(&self.sampling)?,
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
+            reading: Reading::Message { tools: self.tools.clone() },
         })
     }
 
     /// The variables of the chat template.
     pub(crate) fn variables(&self) -> Map<String, Value> {
-        self.think.map(|think| (opening::THINKING.to_owned(), json!(think))).into_iter().collect()
+        // families call it by either name
+        let think =
+            self.think.into_iter().flat_map(|think| opening::THINKING.map(|name| (name, json!(think))));
+        let effort = self.effort.map(|effort| (opening::EFFORT, json!(effort.name())));
+        think.chain(effort).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Every setting and its value now.
@@ -71,6 +100,8 @@ impl Settings {
         add(STOP, !self.stop.is_empty(), json!(self.stop).to_string());
         let think = self.think.map_or("the model's choice", |think| if think { "on" } else { "off" });
         add(THINK, self.think.is_some(), think.into());
+        let effort = self.effort.map_or("the model's choice", Effort::name);
+        add(EFFORT, self.effort.is_some(), effort.into());
         Ok(list)
     }
 
@@ -111,6 +142,11 @@ impl Settings {
                     _ => bail!("`think` is on or off"),
                 });
             }
+            EFFORT if unset => self.effort = None,
+            EFFORT => {
+                let effort = <Effort as clap::ValueEnum>::from_str(value, true);
+                self.effort = Some(effort.map_err(|_| anyhow!("`{EFFORT}` is low, medium or high"))?);
+            }
             "context" | "threads" | "isa" => bail!(messages::fixed_at_start(&name)),
             _ => self.sampling = self.changed_sampling(&name, (!unset).then_some(value), defaults)?,
         }
@@ -125,7 +161,7 @@ impl Settings {
     ) -> Result<SamplingOverrides> {
         let known = fields(serde_json::to_string(&SamplingOptions::default()))?;
         if !known.contains_key(name) {
-            let names = known.keys().map(String::as_str).chain([MAX_TOKENS, STOP, THINK]);
+            let names = known.keys().map(String::as_str).chain([MAX_TOKENS, STOP, THINK, EFFORT]);
             bail!(messages::unknown_setting(name, nearest(name, names)));
         }
         let mut own = fields(serde_json::to_string(&self.sampling))?;
@@ -183,6 +219,7 @@ mod tests {
         settings.set("max_tokens", "12", &model()).unwrap();
         settings.set("think", "off", &model()).unwrap();
         settings.set("stop", "THE END", &model()).unwrap();
+        settings.set("reasoning-effort", "High", &model()).unwrap();
         assert_eq!(value(&settings, "temperature"), ("0.2".into(), true));
         assert_eq!(value(&settings, "think"), ("off".into(), true));
         let options = settings.options(&model()).unwrap();
@@ -192,9 +229,11 @@ mod tests {
         );
         assert_eq!((options.sampling.seed, options.max_tokens), (Some(u64::MAX), Some(12)));
         assert_eq!(options.stop, ["THE END"]);
-        assert_eq!(settings.variables()["enable_thinking"], false);
+        let variables = settings.variables();
+        assert_eq!((&variables["enable_thinking"], &variables["thinking"]), (&json!(false), &json!(false)));
+        assert_eq!(variables["reasoning_effort"], "high");
 
-        for name in ["temperature", "top_p", "seed", "max_tokens", "think", "stop"] {
+        for name in ["temperature", "top_p", "seed", "max_tokens", "think", "stop", "reasoning_effort"] {
             settings.set(name, "default", &model()).unwrap();
         }
         assert_eq!(value(&settings, "temperature"), ("0.7".into(), false));
@@ -233,6 +272,7 @@ mod tests {
             ("top_p", "2", "top_p"),
             ("temprature", "1", "temperature"),
             ("think", "maybe", "on or off"),
+            ("reasoning_effort", "enormous", "low, medium or high"),
             ("max_tokens", "0", "above 0"),
             ("context", "100", "--context"),
             ("zzz", "1", "/set"),

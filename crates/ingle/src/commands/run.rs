@@ -2,16 +2,19 @@
 
 use crate::args::{Compute, ComputeArgs, SamplingArgs, positive};
 use crate::chat::{
-    Conversation, Loaded, Partner, Prompt, Repl, Role, Screen, Settings, Terminal, reason_name, show_answer,
+    Conversation, Effort, Loaded, Partner, Prompt, Repl, Screen, Settings, Terminal, reason_name, show_answer,
 };
 use crate::console::{Notes, Output, Style, for_output, on_errors, say};
 use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
-use crate::{errors, figures, input, interrupt, messages};
+use crate::{errors, figures, input, interrupt, messages, tools};
 use anyhow::Result;
-use ingle_engine::{EndReason, EngineError, ExecutorKind, LoadOptions, Model, Outcome};
+use clap::builder::PossibleValuesParser;
+use ingle_engine::{EndReason, EngineError, ExecutorKind, LoadOptions, Model, Outcome, Reading};
+use ingle_text::{Dialect, ToolCall};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,7 +32,7 @@ pub(crate) struct Args {
     /// How the model is to behave
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Print one JSON object: text, tokens, reason, usage, seed, notices
+    /// Print one JSON object: text, reasoning, tool_calls, tokens, reason, usage, seed, notices
     #[arg(long)]
     pub(crate) json: bool,
     /// Continue the prompt as it is, without the model's chat template; control tokens in it mean themselves
@@ -41,7 +44,16 @@ pub(crate) struct Args {
     /// Let the model answer at once, if its template has the choice
     #[arg(long, overrides_with = "think")]
     no_think: bool,
-    /// No notices, no figures, only the answer
+    /// How long the model reasons, if its template asks
+    #[arg(long, value_name = "LEVEL", conflicts_with = "raw")]
+    reasoning_effort: Option<Effort>,
+    /// Offer the tools in this file, a JSON list in the OpenAI layout; calls are shown, nothing executes them
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    tools: Option<PathBuf>,
+    /// How the model marks reasoning and tool calls [default: as its template shows]
+    #[arg(long, value_name = "NAME", conflicts_with = "raw", value_parser = PossibleValuesParser::new(Dialect::names()))]
+    dialect: Option<String>,
+    /// No notices, no figures, no reasoning, only the answer
     #[arg(short, long)]
     quiet: bool,
     /// Neither read nor write the file that keeps what was typed in chats (~/.local/share/ingle/history)
@@ -74,6 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if prompt.is_none() && !io::stdout().is_terminal() {
         return Err(errors::Usage(messages::CHAT_NEEDS_TERMINAL.into()).into());
     }
+    let tools = args.tools.as_deref().map(tools::read).transpose()?.unwrap_or_default();
     let compute = args.compute.choose()?;
     interrupt::install()?;
     let (mut partner, mut notices) = load(&name, args, compute)?;
@@ -83,6 +96,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         think: if args.think { Some(true) } else { args.no_think.then_some(false) },
+        effort: args.reasoning_effort,
+        tools,
     };
     settings.options(partner.defaults())?; // impossible options are refused before anything is computed
     if !partner.converses() && !args.raw {
@@ -144,16 +159,25 @@ fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<
     };
     let source = Arc::new(name.open()?);
     name.describe(&source)?; // refused in this program's words before anything is loaded
-    let can_switch_thinking = opening::template(&source, false)
-        .is_ok_and(|text| text.is_some_and(|text| text.contains(opening::THINKING)));
     let mut progress = Progress::new_if(!args.quiet && !args.json, "loading", Unit::Bytes);
-    let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
+    let mut model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
         .map_err(|error| name.blame(error.into()))?;
     progress.finish();
     let mut notices = model.notices().to_vec();
     notices.extend(compute.notice());
-    if (args.think || args.no_think) && model.has_template() && !can_switch_thinking {
-        notices.push(messages::NO_THINKING_SWITCH.into());
+    if model.has_template() {
+        let unread = |names: &[&str]| !names.iter().any(|name| model.template_reads(name));
+        let without_effect = [
+            (args.think || args.no_think, unread(&opening::THINKING), messages::NO_THINKING_SWITCH),
+            (args.reasoning_effort.is_some(), unread(&[opening::EFFORT]), messages::NO_EFFORT),
+            (args.tools.is_some(), unread(&["tools"]), messages::NO_TOOLS),
+        ];
+        let told = without_effect.into_iter().filter(|(asked, unread, _)| *asked && *unread);
+        notices.extend(told.map(|(_, _, notice)| notice.to_owned()));
+    }
+    let dialect = args.dialect.as_deref().and_then(|name| Dialect::named(name, Some(model.tokenizer())));
+    if let Some(dialect) = dialect {
+        model.set_dialect(dialect);
     }
     Ok((Loaded::new(name.display(), model)?, notices))
 }
@@ -167,13 +191,14 @@ fn answer(
     plain: bool,
     notices: &[String],
 ) -> Result<ExitCode> {
-    let options = settings.options(partner.defaults())?;
+    let mut options = settings.options(partner.defaults())?;
     let prompt = if plain {
+        options.reading = Reading::Text;
         partner.tokens(Prompt::Plain(text))?
     } else {
         let mut conversation = Conversation::new(args.system.clone());
-        conversation.say(Role::User, text);
-        partner.tokens(Prompt::Chat(&conversation.request(settings.variables())))?
+        conversation.ask(text);
+        partner.tokens(Prompt::Chat(&conversation.request(settings.variables(), &settings.tools)))?
     };
     let mut output = Output::new("the answer");
     let suggest = |error: anyhow::Error| match error.downcast_ref() {
@@ -187,7 +212,6 @@ fn answer(
         let mut screen = Screen {
             out: &mut nowhere,
             notes: Notes::new(&mut silence, Style::PLAIN),
-            out_style: Style::PLAIN,
             terminal: false,
             figures: false,
             apart: false,
@@ -229,7 +253,6 @@ fn screen<'a>(output: &'a mut Output, notes: &'a mut io::Stderr, figures: bool) 
     Screen {
         out: output,
         notes: Notes::new(notes, Style::of_errors()),
-        out_style: Style::of_output(),
         terminal: io::stdout().is_terminal(),
         figures,
         apart: io::stderr().is_terminal() && !io::stdout().is_terminal(),
@@ -242,6 +265,8 @@ fn document(model: &str, outcome: &Outcome, notices: &[String]) -> serde_json::V
     let mut document = json!({
         "model": model,
         "text": outcome.text,
+        "reasoning": outcome.reasoning,
+        "tool_calls": outcome.calls.iter().map(call).collect::<Vec<_>>(),
         "tokens": outcome.tokens,
         "reason": reason_name(&outcome.reason),
         "seed": usage.seed,
@@ -254,12 +279,19 @@ fn document(model: &str, outcome: &Outcome, notices: &[String]) -> serde_json::V
             "decode_seconds": usage.decode_seconds,
             "decode_tokens_per_second": usage.decode_rate(),
         },
-        "notices": notices,
+        "notices": notices.iter().chain(&outcome.notices).collect::<Vec<_>>(),
     });
     if let EndReason::StopText(text) = &outcome.reason {
         document["stop"] = json!(text);
     }
     document
+}
+
+/// A call in the OpenAI layout: the arguments are text.
+fn call(call: &ToolCall) -> serde_json::Value {
+    let arguments = call.arguments.as_str().map_or_else(|| call.arguments.to_string(), str::to_owned);
+    let function = json!({"name": call.name, "arguments": arguments});
+    json!({"id": call.id, "type": "function", "function": function})
 }
 
 fn stop(text: &str) -> Result<String, String> {

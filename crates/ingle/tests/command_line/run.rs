@@ -1,6 +1,6 @@
 //! `ingle run` with one prompt.
 
-use super::{command, fixture, ingle, ingle_with_input, json, succeeds};
+use super::{command, fixture, folder, ingle, ingle_with_input, json, succeeds};
 use std::io::Read;
 use std::process::Command;
 
@@ -201,4 +201,88 @@ fn ctrl_c_ends_a_single_answer_with_what_was_said() {
     assert!(rest.ends_with('\n'));
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(err.lines().last().unwrap().contains("stopped"), "{err}");
+}
+
+#[test]
+fn thoughts_are_kept_apart_from_the_answer() {
+    let ask = ["run", "What is 17 + 25?", "--temperature", "0"];
+    let answer = json(&[&ask[..], &["--json"]].concat());
+    let (text, thought) = (answer["text"].as_str().unwrap(), answer["reasoning"].as_str().unwrap());
+    assert!(text.contains("42") && thought.contains("carry"), "{answer}");
+    assert!(!text.contains("think>") && !thought.contains("think>"), "{answer}");
+
+    let ended = succeeds(&ask);
+    assert_eq!(ended.out.trim_end(), text, "only the answer is on standard output");
+    assert!(ended.err.contains(thought), "{}", ended.err);
+    let quiet = succeeds(&[&ask[..], &["--quiet"]].concat());
+    assert_eq!((quiet.out.trim_end(), quiet.err.as_str()), (text, ""));
+
+    let at_once = json(&[&ask[..], &["--json", "--no-think"]].concat());
+    assert_eq!(at_once["reasoning"], "");
+    let as_text = json(&[&ask[..], &["--json", "--dialect", "plain"]].concat());
+    assert!(as_text["text"].as_str().unwrap().contains("<think>"), "{as_text}");
+    assert_eq!(as_text["tokens"], answer["tokens"]);
+}
+
+#[test]
+fn calls_of_tools_that_were_offered_are_told_apart() {
+    let file = folder("tools").join("tools.json");
+    let tool = r#"[{"name": "get_weather", "description": "Current weather for a city", "parameters": {"type": "object",
+        "properties": {"city": {"type": "string"}}, "required": ["city"]}}]"#;
+    std::fs::write(&file, tool).unwrap();
+    let tools = file.to_str().unwrap();
+    let ask = ["run", "What is the weather in Paris?", "--temperature", "0", "--tools", tools];
+    let answer = json(&[&ask[..], &["--json"]].concat());
+    let call = &answer["tool_calls"][0];
+    assert_eq!(
+        (&call["type"], &call["function"]["name"]),
+        (&"function".into(), &"get_weather".into()),
+        "{answer}"
+    );
+    let arguments: serde_json::Value =
+        serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
+    assert_eq!(arguments["city"], "Paris");
+    assert!(call["id"].as_str().is_some_and(|id| !id.is_empty()));
+    assert!(!answer["text"].as_str().unwrap().contains("tool_call"), "{answer}");
+
+    let ended = succeeds(&ask);
+    assert!(ended.err.contains("tool call: get_weather {\"city\": \"Paris\"}"), "{}", ended.err);
+    assert!(ended.err.contains("nothing here executes it"), "{}", ended.err);
+    let quiet = succeeds(&[&ask[..], &["--quiet"]].concat());
+    assert!(quiet.err.starts_with("tool call: "), "a call is part of the answer: {}", quiet.err);
+}
+
+#[test]
+fn what_the_template_does_not_ask_for_is_told() {
+    let ended = succeeds(&["run", "Hello", "--max-tokens", "1", "--reasoning-effort", "low"]);
+    assert!(ended.err.contains("--reasoning-effort has no effect"), "{}", ended.err);
+    let file = folder("no-tools").join("tools.json");
+    std::fs::write(&file, "{\"weather\": true}").unwrap();
+    let refused = ingle(&["run", "Hello", "--tools", file.to_str().unwrap()]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("tools.json") && refused.err.contains("OpenAI layout"), "{}", refused.err);
+    assert_eq!(ingle(&["run", "Hello", "--dialect", "klingon"]).code, Some(2));
+}
+
+/// Random weights, so that nothing it says makes sense: what counts is that it is asked in Harmony and heard out.
+#[test]
+fn a_model_without_a_template_whose_vocabulary_shows_a_format_converses() {
+    let model = folder("gpt-oss");
+    let tokenizer = fixture("../../../ingle-text/tests/fixtures/gpt_oss");
+    for (from, file) in [
+        (fixture("gpt_oss"), "config.json"),
+        (fixture("gpt_oss"), "model.safetensors"),
+        (tokenizer.clone(), "tokenizer.json"),
+        (tokenizer, "tokenizer_config.json"),
+    ] {
+        std::fs::copy(std::path::Path::new(&from).join(file), model.join(file)).unwrap();
+    }
+    let model = model.to_str().unwrap();
+    let ask =
+        ["run", &model, "abc", "--max-tokens", "9", "--seed", "1", "--json", "--reasoning-effort", "high"];
+    let answer = json(&ask);
+    let notices = answer["notices"].to_string();
+    assert!(notices.contains("harmony format") && !notices.contains("no effect"), "{answer}");
+    assert!(answer["usage"]["prompt_tokens"].as_u64().unwrap() > 100, "{answer}");
+    assert!(succeeds(&["show", model]).out.contains("harmony format"));
 }

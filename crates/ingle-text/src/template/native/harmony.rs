@@ -9,6 +9,7 @@ use super::super::Moment;
 use super::typescript::namespace;
 use super::{calls, content, json, member, messages, reasoning, refused, tools};
 use crate::error::Result;
+use crate::message::Message;
 
 const IDENTITY: &str = "You are ChatGPT, a large language model trained by OpenAI.";
 const CUTOFF: &str = "2024-06";
@@ -74,6 +75,13 @@ pub(super) fn write(variables: &Map<String, Value>, now: Moment) -> Result<Strin
         out += "<|start|>assistant";
     }
     Ok(out)
+}
+
+/// The template writes one call of a message, and refuses thoughts and words beside it.
+pub(super) fn beyond_templates(message: &Message) -> bool {
+    let speaks = !matches!(&message.content, Value::Null) && message.content != "";
+    let thinks = message.reasoning.as_ref().is_some_and(|text| !text.is_empty());
+    message.tool_calls.len() > 1 || (!message.tool_calls.is_empty() && speaks && thinks)
 }
 
 fn system(variables: &Map<String, Value>, now: Moment, has_tools: bool) -> String {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Moment;
 use crate::error::{Error, Result};
+use crate::message::Message;
 
 /// A format that is written here.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Native {
     /// Variables that change what it writes, beside the conversation.
     variables: &'static [&'static str],
     write: fn(&Map<String, Value>, Moment) -> Result<String>,
+    /// Whether a message is one that published templates of the format refuse, or write only in part.
+    beyond_templates: fn(&Message) -> bool,
 }
 
 const FORMATS: [Native; 2] = [
@@ -27,8 +30,14 @@ const FORMATS: [Native; 2] = [
         dialect: "harmony",
         variables: &["reasoning_effort", "model_identity", "builtin_tools", "knowledge_cutoff"],
         write: harmony::write,
+        beyond_templates: harmony::beyond_templates,
     },
-    Native { dialect: "deepseek-v3.2", variables: &["thinking", "enable_thinking"], write: deepseek::write },
+    Native {
+        dialect: "deepseek-v3.2",
+        variables: &["thinking", "enable_thinking"],
+        write: deepseek::write,
+        beyond_templates: |_| false,
+    },
 ];
 
 impl Native {
@@ -39,6 +48,10 @@ impl Native {
 
     pub(super) fn reads(&self, variable: &str) -> bool {
         self.variables.contains(&variable)
+    }
+
+    pub(super) fn beyond_templates(&self, message: &Message) -> bool {
+        (self.beyond_templates)(message)
     }
 
     pub(super) fn write(&self, variables: &Map<String, Value>, now: Moment) -> Result<String> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ingle_model::source::SourceKind;
 use ingle_model::spec::{KvBytes, ModelSpec};
 use ingle_model::{Format, Source};
-use ingle_text::{ChatTemplate, Message, Moment, Tokenizer, render_prompt};
+use ingle_text::{ChatTemplate, Dialect, Message, Moment, Tokenizer, render_prompt};
 use serde_json::{Value, json};
 
 /// Everything but the network itself.
@@ -250,13 +250,18 @@ fn chat_template(source: &Source, tokenizer: &Tokenizer) -> Result<String> {
         ChatTemplate::new(&text).with_context(name)?;
     }
     let Some(text) = opening::template(source, false)? else {
+        let dialect = Dialect::detect(None, Some(tokenizer));
+        if ChatTemplate::built_in(&dialect).is_some() {
+            let name = dialect.name();
+            return Ok(format!("none, but the vocabulary is that of the {name} format, which is used"));
+        }
         return Ok("none: the model continues text and is not made for conversations".into());
     };
     let template = ChatTemplate::new(&text).with_context(name)?;
     let hello = [Message::new("user", "Hello")];
     render_prompt(&template, tokenizer, &hello, None, &serde_json::Map::new(), Moment::now())
         .with_context(name)?;
-    let switch = text.contains(opening::THINKING);
+    let switch = text.contains(opening::THINKING[0]);
     Ok(if switch { "yes, and reasoning can be switched (--no-think)" } else { "yes" }.into())
 }
 
