@@ -35,8 +35,8 @@ pub(super) enum Header {
     Bad(usize),
 }
 
-/// Reads a header in what `held` holds from `from`. `opened`: the text follows `<|start|>`, or a role that the prompt
-/// wrote, or begins with a channel.
+/// Reads a header in what `held` holds from `from`. `role_known`: the prompt wrote the role, or the text begins with a
+/// channel; otherwise it follows `<|start|>` and begins with the role.
 pub(super) fn read(held: &Held, from: usize, role_known: bool) -> Header {
     let text = &held.text;
     let mut at = from;
