@@ -279,7 +279,7 @@ fn a_model_without_a_template_whose_vocabulary_shows_a_format_converses() {
     }
     let model = model.to_str().unwrap();
     let ask =
-        ["run", &model, "abc", "--max-tokens", "9", "--seed", "1", "--json", "--reasoning-effort", "high"];
+        ["run", model, "abc", "--max-tokens", "9", "--seed", "1", "--json", "--reasoning-effort", "high"];
     let answer = json(&ask);
     let notices = answer["notices"].to_string();
     assert!(notices.contains("harmony format") && !notices.contains("no effect"), "{answer}");
