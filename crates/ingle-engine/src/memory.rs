@@ -22,7 +22,8 @@ impl Demand {
     /// Of a network in an executor, with one sequence of `context` tokens. The reference executor reads its weights from
     /// the mapped file, which the system may drop again, and keeps 32-bit keys and values.
     pub fn of(spec: &ModelSpec, executor: ExecutorKind, context: usize) -> Demand {
-        let kv = spec.kv_bytes(context as u64, KvBytes::F16);
+        // executors keep a recurrent state twice: as it is, and as it was at an earlier position to go back to
+        let kv = spec.kv_bytes(context as u64, KvBytes { state: 2.0 * KvBytes::F16.state, ..KvBytes::F16 });
         match executor {
             ExecutorKind::Production => Demand { weights: spec.weight_bytes(), kv: kv as u64, context },
             ExecutorKind::Reference => Demand { weights: 0, kv: (2.0 * kv) as u64, context },
