@@ -44,6 +44,61 @@ pub enum EngineError {
         "the model has no chat template: it is made to continue text, not to answer; send it plain text (--raw)"
     )]
     NoTemplate,
+    /// Text was asked of a model that makes embeddings.
+    #[error("the model makes embeddings of texts and writes none; use it with `ingle embed`")]
+    OnlyEmbeds,
+    /// A vector was asked of a model whose files do not say how to make one.
+    #[error(
+        "the model's files do not say which of its rows stands for a text, so it may not be made for embeddings; if it \
+         is, say it: the mean of all, the first or the last (--pooling)"
+    )]
+    NoPooling,
+    /// A text without tokens.
+    #[error("text {number} is empty, and the model puts nothing around a text: there is nothing to embed")]
+    EmptyText {
+        /// Which text, from 1 on.
+        number: usize,
+    },
+    /// A text that does not fit.
+    #[error(
+        "text {number} has {tokens} tokens and the model takes {longest}; shorten it, split it, or let its end be cut \
+         off (--truncate)"
+    )]
+    TextTooLong {
+        /// Which text, from 1 on.
+        number: usize,
+        /// Its tokens, what the model puts around a text included.
+        tokens: usize,
+        /// The most there can be.
+        longest: usize,
+    },
+    /// More values than the vector has, or none.
+    #[error(
+        "the model's vectors have {width} values, of which {wanted} cannot be kept; ask for 1 to {width}"
+    )]
+    Dimensions {
+        /// Asked for.
+        wanted: usize,
+        /// There are.
+        width: usize,
+    },
+    /// A prompt name the model does not have.
+    #[error(
+        "the model has no prompt `{name}`; its prompts are: {}",
+        if known.is_empty() { "none" } else { known.as_str() }
+    )]
+    NoPrompt {
+        /// Asked for.
+        name: String,
+        /// There are.
+        known: String,
+    },
+    /// The network's numbers overflowed.
+    #[error("the vector of text {number} is not made of numbers; the model's weights are damaged")]
+    NotFinite {
+        /// Which text, from 1 on.
+        number: usize,
+    },
     /// Nothing to continue.
     #[error("the prompt has no tokens; there is nothing to continue")]
     EmptyPrompt,

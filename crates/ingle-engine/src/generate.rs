@@ -144,6 +144,9 @@ impl Model {
         options: &GenerateOptions,
         on_event: &mut dyn FnMut(Event) -> Flow,
     ) -> Result<Outcome, EngineError> {
+        if self.spec().head.is_none() {
+            return Err(EngineError::OnlyEmbeds);
+        }
         let context = self.context();
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);

@@ -1,5 +1,6 @@
 //! From a request to tokens: a loaded [`Model`], its [`Session`]s, sampling, and the events a run reports.
 
+pub mod embed;
 pub mod error;
 pub mod generate;
 mod listener;
@@ -8,6 +9,7 @@ pub mod model;
 pub mod sampling;
 mod stop;
 
+pub use embed::{EmbedOptions, Embedding, Prompts, cosine};
 pub use error::EngineError;
 pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Reading, Usage};
 pub use ingle_cpu::kernels::Isa;

@@ -1,5 +1,6 @@
 //! A loaded model: network, executor, tokenizer, template and the model's own defaults.
 
+use crate::embed::{Projections, Prompts};
 use crate::error::EngineError;
 use crate::memory::{self, Demand};
 use crate::sampling::GenerationDefaults;
@@ -61,6 +62,10 @@ pub struct Model {
     threads: usize,
     isa: Option<Isa>,
     notices: Vec<String>,
+    /// What texts to embed begin with.
+    pub(crate) prompts: Prompts,
+    /// What a pooled row is multiplied by.
+    pub(crate) projections: Projections,
 }
 
 /// One conversation's cache. What it holds is reused by the next prompt that begins the same way.
@@ -125,6 +130,7 @@ impl Model {
             ));
         }
         let context = fitting_context(&spec, options, &mut notices)?;
+        let (prompts, projections) = (Prompts::read(&source)?, Projections::load(&spec, &source)?);
         let mut ends = tokenizer.end_of_generation().to_vec();
         ends.extend(defaults.end_tokens.iter().copied());
         let kernels = match options.isa {
@@ -164,6 +170,8 @@ impl Model {
             threads,
             isa,
             notices,
+            prompts,
+            projections,
         })
     }
 

@@ -3,6 +3,7 @@
 use crate::console::say;
 use anyhow::{Context, Result, bail};
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -45,12 +46,29 @@ pub(crate) fn read_all() -> Result<String> {
     text(bytes)
 }
 
+/// A whole file as text.
+///
+/// # Errors
+/// When it cannot be read, is no UTF-8 or longer than any command takes.
+pub(crate) fn read_file(path: &Path) -> Result<String> {
+    let name = || format!("cannot read {}", path.display());
+    let file = std::fs::File::open(path).with_context(name)?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).with_context(name)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        bail!("{} is longer than {} MB; split it", path.display(), MOST_BYTES / 1_000_000);
+    }
+    text_of(&path.display().to_string(), bytes)
+}
+
 fn text(bytes: Vec<u8>) -> Result<String> {
+    text_of("standard input", bytes)
+}
+
+fn text_of(what: &str, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!(
-            "standard input is not UTF-8 text: byte {at} is no part of a character; convert it first"
-        )
+        anyhow::anyhow!("{what} is not UTF-8 text: byte {at} is no part of a character; convert it first")
     })
 }
 

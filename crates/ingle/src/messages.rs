@@ -14,6 +14,7 @@ Examples:
   ingle run ./Qwen3-4B \"Why is the sky blue?\"
   cat notes.txt | ingle run \"Summarise this\"
   ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
+  ingle embed ./bge-small-en-v1.5 --similarity < lines.txt
 
 What you type in a chat is kept for the arrow keys in ~/.local/share/ingle/history (under $XDG_DATA_HOME if that is set)
 and stays on this machine; `ingle run --no-history` neither reads nor writes it.";
@@ -56,6 +57,26 @@ pub(crate) fn only_a_tokenizer(name: &str) -> String {
         "{name} holds only a tokenizer and no weights: `ingle tokenize` can use it, but there is nothing to compute; \
          fetch the whole model"
     )
+}
+
+/// A network without a head.
+pub(crate) fn only_embeds(name: &str) -> String {
+    format!("{name} makes embeddings of texts and writes none; use it as in `ingle embed {name} \"a text\"`")
+}
+
+/// A binary stream that a person would see.
+pub(crate) const BINARY_TO_TERMINAL: &str =
+    "--format f32 writes bytes, which a terminal cannot show; send them to a file (> vectors.f32)";
+
+/// No texts at all.
+pub(crate) const NO_TEXTS: &str = "there is no text to embed; give some as arguments, in a file (--file) or on standard input, one per line";
+
+/// Texts that lost their end.
+pub(crate) fn cut_texts(numbers: &[usize], longest: usize) -> String {
+    let named: Vec<String> = numbers.iter().take(5).map(usize::to_string).collect();
+    let more = if numbers.len() > named.len() { ", …" } else { "" };
+    let (texts, their) = if numbers.len() == 1 { ("text", "its") } else { ("texts", "their") };
+    format!("{texts} {}{more} lost {their} end: the model takes {longest} tokens", named.join(", "))
 }
 
 /// Tensors that no part of the network asks for. Most of them are named by `--tensors`.

@@ -193,6 +193,11 @@ fn looks_like_a_remote_name(text: &str) -> bool {
         "command-r",
         "minimax",
         "nemotron",
+        "all-minilm",
+        "bge-",
+        "embeddinggemma",
+        "mxbai-",
+        "nomic-",
     ];
     let plain = |part: &str| {
         !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))

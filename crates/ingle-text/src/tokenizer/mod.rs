@@ -134,6 +134,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// What [`encode_with_bos`](Tokenizer::encode_with_bos) puts after a text.
+    pub fn suffix(&self) -> &[u32] {
+        &self.parts.suffix
+    }
+
     /// The text of `ids`, control tokens included as their text. Bytes that are no UTF-8 become U+FFFD; the space
     /// that encoding puts before a text, where it does, is taken back.
     ///

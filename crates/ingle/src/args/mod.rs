@@ -4,7 +4,7 @@ mod compute;
 mod numbers;
 mod sampling;
 
-use crate::commands::{completions, logits, run, show, tokenize};
+use crate::commands::{completions, embed, logits, run, show, tokenize};
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -27,6 +27,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<run::Args>),
     Show(show::Args),
+    Embed(Box<embed::Args>),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Completions(completions::Args),
@@ -40,6 +41,7 @@ impl Command {
         match self {
             Command::Run(args) => args.json,
             Command::Show(args) => args.json,
+            Command::Embed(args) => args.json(),
             Command::Tokenize(args) => args.json,
             Command::Logits(_) | Command::Completions(_) | Command::Man => false,
         }

@@ -67,6 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let name = opening::model(&args.model)?;
     let source = name.open()?;
     let spec = name.describe(&source)?;
+    if spec.head.is_none() {
+        bail!(messages::only_embeds(&name.display()));
+    }
     let tokenizer = opening::tokenizer(&source);
     let tokens = match (&args.tokens, &args.text) {
         (Some(tokens), _) => tokens.clone(),

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod completions;
+pub(crate) mod embed;
 pub(crate) mod logits;
 pub(crate) mod man;
 pub(crate) mod run;
@@ -16,6 +17,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Run(args) => return run::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -158,7 +158,10 @@ fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<
         context: args.context,
     };
     let source = Arc::new(name.open()?);
-    name.describe(&source)?; // refused in this program's words before anything is loaded
+    let spec = name.describe(&source)?; // refused in this program's words before anything is loaded
+    if spec.head.is_none() {
+        return Err(anyhow::Error::msg(messages::only_embeds(&name.display())));
+    }
     let mut progress = Progress::new_if(!args.quiet && !args.json, "loading", Unit::Bytes);
     let mut model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
         .map_err(|error| name.blame(error.into()))?;
