@@ -3,4 +3,5 @@
 pub mod ember_eval;
 pub mod errors;
 pub mod goldens;
+pub mod sparse_curve;
 pub mod versus;

@@ -33,6 +33,24 @@ enum Chore {
         #[arg(long)]
         reference: bool,
     },
+    /// Time per decoded token over the context, with sparse attention and without: a table and a chart.
+    SparseCurve {
+        /// Where the chart goes.
+        #[arg(long, default_value = "docs/sparse-attention.svg")]
+        out: PathBuf,
+        /// Layers of the slice.
+        #[arg(long, default_value_t = 2)]
+        layers: usize,
+        /// Threads; 0 takes the physical cores.
+        #[arg(short, long, default_value_t = 0)]
+        threads: usize,
+        /// Tokens decoded at each context.
+        #[arg(short = 'n', long, default_value_t = 15)]
+        tokens: usize,
+        /// Longest context.
+        #[arg(short, long, default_value_t = 65_536)]
+        context: usize,
+    },
     /// Tokens per second beside another engine's, interleaved.
     Versus {
         /// A GGUF file.
@@ -60,6 +78,16 @@ fn main() -> Result<()> {
         Chore::Goldens { folder } => xtask::goldens::goldens(folder.as_deref()),
         Chore::Errors { folder } => xtask::errors::errors(&folder),
         Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
+        Chore::SparseCurve { out, layers, threads, tokens, context } => {
+            let out = &out;
+            xtask::sparse_curve::sparse_curve(&xtask::sparse_curve::Options {
+                out,
+                layers,
+                threads,
+                tokens,
+                context,
+            })
+        }
         Chore::Versus { model, peer, threads, prompt, generate, rounds } => {
             let (model, peer) = (&model, &peer);
             xtask::versus::versus(&xtask::versus::Options { model, peer, threads, prompt, generate, rounds })

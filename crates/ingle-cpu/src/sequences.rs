@@ -40,6 +40,13 @@ pub(crate) struct Sequence<Kv> {
     pub(crate) kv: Kv,
 }
 
+impl<Kv> Sequence<Kv> {
+    /// Most positions it takes.
+    pub(crate) fn context(&self) -> usize {
+        self.context
+    }
+}
+
 impl<Kv> Default for Sequences<Kv> {
     fn default() -> Self {
         Sequences { places: Vec::new() }

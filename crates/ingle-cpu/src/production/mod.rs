@@ -14,6 +14,7 @@ mod layer;
 mod load;
 mod load_experts;
 mod load_latent;
+mod measure;
 mod norm;
 mod plain;
 mod rotation;

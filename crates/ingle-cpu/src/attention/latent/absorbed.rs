@@ -76,7 +76,7 @@ fn absorb(cpu: &Cpu, work: &Work, rows: &Range<usize>, queries: &mut Vec<f32>) {
     let width = kv_rank + rope_dim;
     queries.resize(rows.len() * heads * width, 0.0);
     let shares = Shares::new(queries);
-    cpu.pool.for_chunks(heads, 1, &|_, range| {
+    cpu.pool.for_shares(heads, 1, &|_, range| {
         for head in range {
             for first in rows.clone().step_by(QUERIES) {
                 let count = QUERIES.min(rows.end - first);
@@ -224,7 +224,7 @@ fn raise(cpu: &Cpu, work: &Work, scratch: &Scratch, out: &mut [f32]) {
     let LatentAttention { heads, kv_rank, value_dim, .. } = *work.spec;
     let Scratch { blocks, sums, running, .. } = scratch;
     let shares = Shares::new(out);
-    cpu.pool.for_chunks(heads, 1, &|_, range| {
+    cpu.pool.for_shares(heads, 1, &|_, range| {
         LATENTS.with_borrow_mut(|latents| {
             latents.resize(QUERIES * kv_rank, 0.0);
             for head in range {

@@ -43,6 +43,11 @@ impl LatentKv {
         self.index_keys.truncate(positions.div_ceil(PAGE));
     }
 
+    /// Values of a row and of an indexer key.
+    pub(crate) fn widths(&self) -> (usize, usize) {
+        (self.width, self.index_width)
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         let pages = |pages: &[Buffer]| pages.iter().map(|page| page.bytes().len() as u64).sum::<u64>();
         pages(&self.rows) + pages(&self.index_keys)

@@ -77,13 +77,14 @@ impl LatentUp {
     pub(super) fn absorb(&self, kernels: &Kernels, head: usize, queries: &[&[f32]], out: &mut [&mut [f32]]) {
         let mut weights: PageWeights = [[0.0; PAGE]; QUERIES];
         out.iter_mut().for_each(|out| out.fill(0.0));
-        let keys = self.keys(head);
-        for (page, rows) in keys.chunks_exact(PAGE * self.rank).enumerate() {
+        let pages = self.key_rows() / PAGE;
+        for page in 0..pages {
+            let (rows, ahead) = (self.key_page(head * pages + page), self.key_page(head * pages + page + 1));
             let count = PAGE.min(self.nope_dim - page * PAGE);
             for (weights, query) in weights.iter_mut().zip(queries) {
                 weights[..count].copy_from_slice(&query[page * PAGE..][..count]);
             }
-            kernels.page_accumulate(&weights, rows, count, &[], out);
+            kernels.page_accumulate(&weights, rows, count, ahead, out);
         }
     }
 
@@ -92,7 +93,8 @@ impl LatentUp {
         let mut products: PageWeights = [[0.0; PAGE]; QUERIES];
         for first in (0..self.value_dim).step_by(PAGE) {
             let tile = &self.value_tile(head, first / PAGE)[..self.rank * PAGE];
-            kernels.page_scores(latents, tile, &[], &mut products);
+            let ahead = self.value_tile(head, first / PAGE + 1);
+            kernels.page_scores(latents, tile, ahead, &mut products);
             let count = PAGE.min(self.value_dim - first);
             for (out, products) in out.iter_mut().zip(&products) {
                 out[first..first + count].copy_from_slice(&products[..count]);
@@ -106,10 +108,18 @@ impl LatentUp {
         &halves(self.keys.bytes())[head * size..][..size]
     }
 
-    /// 64 outputs of a head's `V`, `[rank][64]` and rows of zeros up to whole pages.
+    /// 64 rows of all heads' `K`; nothing after the last.
+    fn key_page(&self, page: usize) -> &[f16] {
+        let size = PAGE * self.rank;
+        halves(self.keys.bytes()).get(page * size..(page + 1) * size).unwrap_or_default()
+    }
+
+    /// 64 outputs of a head's `V`, `[rank][64]` and rows of zeros up to whole pages. After a head's last tile comes the
+    /// next head's first, after that nothing.
     pub(super) fn value_tile(&self, head: usize, tile: usize) -> &[f16] {
         let size = self.rank.next_multiple_of(PAGE) * PAGE;
-        &halves(self.values.bytes())[self.value_tile_at(head, tile)..][..size]
+        let at = self.value_tile_at(head, tile);
+        halves(self.values.bytes()).get(at..at + size).unwrap_or_default()
     }
 
     fn value_tile_at(&self, head: usize, tile: usize) -> usize {
