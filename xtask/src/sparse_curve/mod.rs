@@ -11,7 +11,7 @@ mod plot;
 use anyhow::{Context, Result};
 use ingle_cpu::production::LatentTimes;
 use ingle_cpu::{Cpu, Production};
-use ingle_model::executor::{Batch, Executor, LogitRows, SequenceId, Slice, StepOutput};
+use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::Mixer;
 use network::{Random, TOP_K, VOCABULARY};
 use plot::Line;
@@ -106,7 +106,7 @@ fn measure(executor: &mut Production, options: &Options) -> Result<Vec<Point>> {
 fn step(executor: &mut Production, sequence: SequenceId, token: u32) -> Result<()> {
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens: &[token], logits: LogitRows::Last }];
-    executor.step(&Batch { slices: &slices, hidden: false }, &mut output)?;
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
     anyhow::ensure!(output.logits.iter().all(|logit| logit.is_finite()), "the slice's numbers overflow");
     Ok(())
 }

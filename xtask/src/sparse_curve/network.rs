@@ -4,8 +4,8 @@
 use anyhow::{Context, Result};
 use ingle_model::gguf::{Entry, Writer};
 use ingle_model::spec::{
-    Activation, Dense, Encoding, FeedForward, Head, KeyUpLayout, LatentAttention, LayerNorms, LayerSpec,
-    Mixer, ModelSpec, Need, Norm, NormKind, Pairing, Piece, Role, Rope, SparseIndexer, TensorSpec,
+    Activation, Dense, Embedding, Encoding, FeedForward, Head, KeyUpLayout, LatentAttention, LayerNorms,
+    LayerSpec, Mixer, ModelSpec, Need, Norm, NormKind, Pairing, Piece, Role, Rope, SparseIndexer, TensorSpec,
 };
 use ingle_model::{Format, Metadata, Source};
 use std::path::Path;
@@ -46,11 +46,12 @@ pub(super) fn describe(layers: usize, top_k: usize, context: usize) -> ModelSpec
         hidden: 7168,
         vocabulary: VOCABULARY,
         context,
-        embedding_scale: 1.0,
+        embedding: Embedding::PLAIN,
         ropes: vec![Rope::plain(64, 1e4, Pairing::Neighbours), Rope::plain(64, 1e4, Pairing::Halves)],
         layers: vec![layer; layers],
-        final_norm: norm,
-        head: Head { tied: true, bias: false, soft_cap: None },
+        final_norm: Some(norm),
+        head: Some(Head { tied: true, bias: false, soft_cap: None }),
+        pooling: None,
         next_token: Vec::new(),
         next_token_tensors: Vec::new(),
         tensors: Vec::new(),
