@@ -143,7 +143,7 @@ fn print_table(sparse: &[Point], dense: &[Point]) {
         let context = sparse.context;
         let (attended, scored) = counts(context, context.min(TOP_K));
         let (all, _) = counts(context, context);
-        let scored = if context <= TOP_K { 0.0 } else { scored };
+        let scored = if context < TOP_K { 0.0 } else { scored };
         println!(
             "{context:>8} | {:>8.2} {:>8.2} {:>6.1} {:>9.2} {:>6.1} {:>7.2} | {:>8.2} {:>9.2} {:>6.1} {:>7.2} | {:>6.2}",
             sparse.all,

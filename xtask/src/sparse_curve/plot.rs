@@ -20,6 +20,8 @@ const LEFT: f64 = 80.0;
 const RIGHT: f64 = 690.0;
 const TOP: f64 = 60.0;
 const BOTTOM: f64 = 430.0;
+/// Least distance of labels.
+const LABEL: f64 = 16.0;
 
 /// The whole file. `caption` is one line each.
 pub(super) fn svg(title: &str, x_axis: &str, y_axis: &str, lines: &[Line], caption: &[String]) -> String {
@@ -83,10 +85,17 @@ pub(super) fn svg(title: &str, x_axis: &str, y_axis: &str, lines: &[Line], capti
                     y(value)
                 )?;
             }
-            if let Some(&(at, value)) = line.points.last() {
-                let fill = format!(" fill=\"{colour}\"");
-                text(&mut out, (x(at) + 10.0, y(value) + 4.0), "start", &fill, line.label)?;
-            }
+        }
+        // labels keep their distance, the upper one keeps its place
+        let last = |line: &Line| line.points.last().map_or((LEFT, BOTTOM), |&(at, value)| (x(at), y(value)));
+        let mut labelled: Vec<&Line> = lines.iter().collect();
+        labelled.sort_by(|a, b| last(a).1.total_cmp(&last(b).1));
+        let mut above = f64::MIN;
+        for line in labelled {
+            let (at, height) = last(line);
+            above = (above + LABEL).max(height);
+            let fill = format!(" fill=\"{}\"", line.colour);
+            text(&mut out, (at + 10.0, above + 4.0), "start", &fill, line.label)?;
         }
         for (at, line) in caption.iter().enumerate() {
             let place = (LEFT, BOTTOM + 70.0 + 18.0 * at as f64);
