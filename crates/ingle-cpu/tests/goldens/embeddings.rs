@@ -1,8 +1,15 @@
 //! Networks that make embeddings: every hidden row of three texts.
 
-use super::{Golden, largest_difference, nmse, production, reference};
+use super::{Golden, fixture, largest_difference, nmse, production, reference};
+use ingle_cpu::Reference;
 use ingle_cpu::kernels::Isa;
 use ingle_model::executor::{Batch, Executor, ExecutorError, Hidden, LogitRows, Slice, StepOutput};
+use ingle_model::gguf::{Entry, Writer};
+use ingle_model::metadata::{IntegerWidth, Value};
+use ingle_model::spec::Pooling;
+use ingle_model::{Format, Metadata, Source, families};
+use std::path::Path;
+use std::sync::Arc;
 
 const MODELS: [&str; 4] = ["bert_mean", "bert_cls", "qwen3_embedding", "embeddinggemma"];
 const TEXTS: [&str; 3] = ["t0", "t1", "t2"];
@@ -115,4 +122,90 @@ fn a_window_reaches_both_ways() {
         .filter(|row| base[1][row * width..(row + 1) * width] != changed[1][row * width..(row + 1) * width])
         .collect();
     assert_eq!(differs, (6..=14).collect::<Vec<_>>());
+}
+
+/// A GGUF file of the small EmbeddingGemma checkpoint, as the usual converter writes it: norms as `1 + w`, the matrices
+/// after pooling as `dense_2` and `dense_3`, or left out.
+fn gemma_gguf(dense: bool) -> Arc<Source> {
+    let source = Source::open(&fixture("embeddinggemma")).unwrap();
+    let mut metadata = Metadata::default();
+    let count = |number: u64| Value::Unsigned(number, IntegerWidth::W32);
+    metadata.insert("general.architecture", Value::String("gemma-embedding".into()));
+    for (key, value) in [
+        ("block_count", count(4)),
+        ("context_length", count(2048)),
+        ("embedding_length", count(72)),
+        ("feed_forward_length", count(104)),
+        ("attention.head_count", count(3)),
+        ("attention.head_count_kv", count(1)),
+        ("attention.key_length", count(40)),
+        ("attention.value_length", count(40)),
+        ("attention.layer_norm_rms_epsilon", Value::F32(1e-6)),
+        ("attention.scale", Value::F32(1.0 / 40f32.sqrt())),
+        ("attention.sliding_window", count(8)),
+        ("attention.sliding_window_pattern", Value::Bools(vec![true, true, false, true])),
+        ("rope.freq_base", Value::F32(1e6)),
+        ("rope.freq_base_swa", Value::F32(1e4)),
+        ("pooling_type", count(1)),
+    ] {
+        metadata.insert(format!("gemma-embedding.{key}"), value);
+    }
+    let names = [
+        ("layers.", "blk."),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "post_attention_norm"),
+        ("pre_feedforward_layernorm", "ffn_norm"),
+        ("post_feedforward_layernorm", "post_ffw_norm"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+        ("embed_tokens", "token_embd"),
+        ("2_Dense/linear", "dense_2"),
+        ("3_Dense/linear", "dense_3"),
+    ];
+    let tensors: Vec<_> =
+        source.tensors().iter().filter(|tensor| dense || !tensor.name.contains("Dense")).collect();
+    let entries: Vec<Entry> = tensors
+        .iter()
+        .map(|tensor| {
+            let name = names.iter().fold(tensor.name.clone(), |name, (hub, gguf)| name.replace(hub, gguf));
+            let name = if name == "norm.weight" { "output_norm.weight".into() } else { name };
+            Entry { name, shape: tensor.shape.clone(), format: Format::F32 }
+        })
+        .collect();
+    let mut writer = Writer::new(Vec::new(), Path::new("gemma"), 3, &metadata, &entries).unwrap();
+    for tensor in tensors {
+        let offset = if tensor.shape.len() == 1 { 1.0 } else { 0.0 };
+        let words =
+            source.bytes(tensor).chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap()));
+        let bytes: Vec<u8> = words.flat_map(|value| (value + offset).to_le_bytes()).collect();
+        writer.tensor(&bytes).unwrap();
+    }
+    Arc::new(Source::from_bytes("gemma", writer.finish().unwrap().leak()).unwrap())
+}
+
+#[test]
+fn a_gguf_file_of_embeddinggemma_gives_the_same_rows() {
+    let source = gemma_gguf(true);
+    let spec = families::describe(&source).unwrap();
+    assert_eq!((&spec.notices, &spec.unused), (&vec![], &vec![]));
+    let folder = families::describe(&Source::open(&fixture("embeddinggemma")).unwrap()).unwrap();
+    let pooling = Pooling { longest: None, ..folder.pooling.unwrap() };
+    assert_eq!(spec.pooling, Some(pooling));
+    let golden = Golden::read("embeddinggemma");
+    let mut executor = Reference::load(spec, source).unwrap();
+    for text in TEXTS {
+        let ours = rows(&mut executor, &[golden.ids(&format!("{text}.input_ids"))], Hidden::Final);
+        let difference = largest_difference(&ours[0], &golden.floats(&format!("{text}.last_hidden")));
+        assert!(difference < 1e-4, "{text}: {difference}");
+    }
+    let without = families::describe(&gemma_gguf(false)).unwrap();
+    assert!(without.pooling.unwrap().projections.is_empty());
+    assert!(without.notices.iter().any(|notice| notice.contains("dense_2")), "{:?}", without.notices);
 }

@@ -263,7 +263,8 @@ fn models_for_text_and_models_for_embeddings_are_told_apart() {
         let whole = json(&["embed", &text, &long, "--pooling", row, "--json", "--truncate", "--reference"]);
         assert!(whole["embeddings"][0]["tokens"].as_u64().unwrap() > 512);
     }
-    assert!(succeeds(&["show", &fixture("embeddinggemma")]).out.contains("projected to 200, then 72"));
+    let shown = succeeds(&["show", &fixture("embeddinggemma")]).out;
+    assert!(shown.contains("projected to 200, then 72") && shown.contains("ingle embed"), "{shown}");
 }
 
 /// A copy of a model with one document changed.

@@ -232,6 +232,9 @@ fn text_facts(source: &Source, spec: Option<&ModelSpec>) -> Text {
         Err(_) => json!({}),
     };
     let template = match &tokenizer {
+        Ok(_) if spec.is_some_and(|spec| spec.head.is_none()) => {
+            Ok("none needed: the model makes embeddings (`ingle embed`)".into())
+        }
         Ok(tokenizer) => chat_template(source, tokenizer),
         Err(_) => Ok("not tried: it needs the tokenizer".into()),
     };
