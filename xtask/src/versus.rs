@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, bail};
 use ingle_cpu::{Cpu, Production};
-use ingle_engine::generate::PREFILL_ROWS;
+use ingle_engine::generate::prefill_rows;
 use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::{Source, families};
 use std::path::Path;
@@ -72,6 +72,7 @@ fn measure(options: &Options) -> Result<Rates> {
     let source = Arc::new(Source::open(options.model)?);
     let spec = families::describe(&source)?;
     let vocabulary = spec.vocabulary as u32;
+    let at_once = prefill_rows(&spec);
     let mut executor = Production::load(spec, source, Cpu::new(options.threads), &mut |_| {})?;
     let mut state = 1u32;
     let mut random = || {
@@ -83,7 +84,7 @@ fn measure(options: &Options) -> Result<Rates> {
         let sequence = executor.open(options.prompt + options.generate)?;
         let prompt: Vec<u32> = (0..options.prompt).map(|_| random()).collect();
         let started = Instant::now();
-        prompt.chunks(PREFILL_ROWS).try_for_each(|chunk| feed(&mut executor, sequence, chunk))?;
+        prompt.chunks(at_once).try_for_each(|chunk| feed(&mut executor, sequence, chunk))?;
         let between = Instant::now();
         for _ in 0..options.generate {
             feed(&mut executor, sequence, &[random()])?;

@@ -5,6 +5,7 @@ use crate::listener::{Heard, Listener, Wanted};
 use crate::model::{Model, Session};
 use crate::sampling::{Sampler, SamplingOptions};
 use ingle_model::executor::{Batch, Hidden, LogitRows, Slice, StepOutput};
+use ingle_model::spec::{FeedForward, LayerSpec, ModelSpec};
 use ingle_text::{AnswerReader, Ending, ToolCall};
 use std::time::Instant;
 
@@ -128,8 +129,22 @@ pub struct Outcome {
     pub usage: Usage,
 }
 
-/// Prompt tokens per step: enough to use the processor well, few enough to hear of a stop within about a second.
-pub const PREFILL_ROWS: usize = 64;
+/// Prompt tokens per step of a network that uses all its weights for each.
+const DENSE_ROWS: usize = 64;
+/// Prompt tokens per step at most.
+const MOST_ROWS: usize = 256;
+/// Tokens per step that an expert should meet on average: its weights are read once for all of them, and the products
+/// take several at a time.
+const ROWS_PER_EXPERT: usize = 32;
+
+/// Prompt tokens per step: enough to use the processor well, few enough to hear of a stop within a second or two.
+pub fn prefill_rows(spec: &ModelSpec) -> usize {
+    let of = |layer: &LayerSpec| match &layer.feed_forward {
+        FeedForward::Experts(moe) => ROWS_PER_EXPERT.saturating_mul(moe.experts) / moe.used.max(1),
+        _ => DENSE_ROWS,
+    };
+    spec.layers.iter().map(of).max().unwrap_or(DENSE_ROWS).clamp(DENSE_ROWS, MOST_ROWS)
+}
 
 impl Model {
     /// Answers a prompt. Whatever the session's cache shares with the prompt's beginning is not computed again.
@@ -186,7 +201,7 @@ impl Model {
         let started = Instant::now();
         let total = prompt.len() - cached;
         let mut flow = on_event(Event::Prefill { done: 0, total });
-        for chunk in prompt[cached..].chunks(PREFILL_ROWS) {
+        for chunk in prompt[cached..].chunks(prefill_rows(self.executor.spec())) {
             if flow == Flow::Stop {
                 break;
             }
@@ -286,5 +301,27 @@ impl Run {
     fn end(self, reason: EndReason) -> Outcome {
         let Heard { text, reasoning, calls, notices } = self.heard;
         Outcome { text, reasoning, calls, notices, tokens: self.tokens, reason, usage: self.usage }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingle_model::{Source, families};
+    use std::path::Path;
+
+    #[test]
+    fn steps_are_longer_where_experts_share_the_tokens() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingle-cpu/tests/fixtures");
+        let spec = |name| families::describe(&Source::open(&fixtures.join(name)).unwrap()).unwrap();
+        assert_eq!(prefill_rows(&spec("gguf/qwen3.gguf")), 64);
+        let mut spec = spec("gguf/qwen3_moe.gguf");
+        for (experts, used, rows) in [(4, 4, 64), (12, 4, 96), (32, 4, 256), (256, 8, 256)] {
+            for layer in &mut spec.layers {
+                let FeedForward::Experts(moe) = &mut layer.feed_forward else { panic!("experts") };
+                (moe.experts, moe.used) = (experts, used);
+            }
+            assert_eq!(prefill_rows(&spec), rows, "{used} of {experts}");
+        }
     }
 }
