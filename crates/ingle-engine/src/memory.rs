@@ -25,7 +25,7 @@ impl Demand {
         // executors keep a recurrent state twice: as it is, and as it was at an earlier position to go back to
         let kv = spec.kv_bytes(context as u64, KvBytes { state: 2.0 * KvBytes::F16.state, ..KvBytes::F16 });
         match executor {
-            ExecutorKind::Production => Demand { weights: spec.weight_bytes(), kv: kv as u64, context },
+            ExecutorKind::Production => Demand { weights: spec.resident_bytes(), kv: kv as u64, context },
             ExecutorKind::Reference => Demand { weights: 0, kv: (2.0 * kv) as u64, context },
         }
     }

@@ -26,6 +26,12 @@ impl TensorSpec {
         if formats.all(|format| format == first) { first } else { Format::F32 }
     }
 
+    /// Bytes of all its rows in the [raw format](Self::raw_format): what an executor holds that keeps it resident.
+    pub fn raw_bytes(&self) -> u64 {
+        let row = self.raw_format().row_bytes(self.columns());
+        row.map_or_else(|| self.bytes(), |row| row as u64 * self.rows() as u64)
+    }
+
     /// The piece that holds a row, and which row of the stored tensor it is.
     fn locate(&self, row: usize) -> Option<(&Piece, usize)> {
         let mut before = 0;

@@ -258,6 +258,12 @@ impl ModelSpec {
             .sum()
     }
 
+    /// Bytes of all tensors the network uses as an executor keeps them: stored bytes, except where a file's encoding has
+    /// no block format of its own (fp8 with block scales).
+    pub fn resident_bytes(&self) -> u64 {
+        self.tensors.iter().map(TensorSpec::raw_bytes).sum()
+    }
+
     /// Stored bytes of all tensors the network uses.
     pub fn weight_bytes(&self) -> u64 {
         self.tensors.iter().map(TensorSpec::bytes).sum()

@@ -211,7 +211,7 @@ fn memory(spec: &ModelSpec, context: Option<u64>) -> Vec<Memory> {
     };
     let need = |context| Memory {
         context,
-        weights: spec.weight_bytes(),
+        weights: spec.resident_bytes(),
         kv: spec.kv_bytes(context, KvBytes::F16) as u64,
     };
     lengths.into_iter().map(need).collect()
