@@ -9,7 +9,7 @@
 //! chosen = the `used` largest c      largest first; of equal ones the lower index
 //! w = s of the chosen                for softmax of the selected: their softmax
 //! w = w / (sum of w + 1e-20)         where weights are normalised
-//! w = w * scale
+//! w = w * scale * e                  e the expert's stored factor (1 where there is none)
 //! ```
 
 use ingle_model::spec::{ExpertGroups, Gating, GroupScore, Scoring};
@@ -18,22 +18,24 @@ use std::cmp::Ordering;
 /// Keeps the sum of weights that all vanished from being a divisor of zero.
 const LEAST_SUM: f32 = 1e-20;
 
+/// What a network stores of its experts for the router, each as long as the logits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stored<'a> {
+    /// Takes part in the choice only.
+    pub selection_bias: Option<&'a [f32]>,
+    /// Multiplies the weights of the chosen.
+    pub expert_scale: Option<&'a [f32]>,
+}
+
 /// Writes the experts that a token uses, with their weights, to `out`: at most `used`, largest choice first.
 ///
-/// `logits` is the router's output for the token, its bias included; `bias` the stored selection bias, as long as
-/// `logits`. There are fewer than `used` experts in `out` only if no more are in the choice. Logits that are not numbers
+/// `logits` is the router's output for the token, its bias included. There are fewer than `used` experts in `out` only if no more are in the choice. Logits that are not numbers
 /// are chosen last, and give weights that are not numbers.
-pub fn route(
-    gating: &Gating,
-    used: usize,
-    logits: &[f32],
-    bias: Option<&[f32]>,
-    out: &mut Vec<(usize, f32)>,
-) {
+pub fn route(gating: &Gating, used: usize, logits: &[f32], stored: &Stored, out: &mut Vec<(usize, f32)>) {
     let score = scores(gating.scoring, logits);
     out.clear();
     out.extend(logits.iter().enumerate().map(|(expert, &logit)| {
-        let biased = score(logit) + bias.map_or(0.0, |bias| bias[expert]);
+        let biased = score(logit) + stored.selection_bias.map_or(0.0, |bias| bias[expert]);
         (expert, if biased.is_nan() { f32::NEG_INFINITY } else { biased })
     }));
     if let Some(groups) = gating.groups {
@@ -50,7 +52,9 @@ pub fn route(
         let sum: f32 = out.iter().map(|(_, weight)| weight).sum();
         out.iter_mut().for_each(|(_, weight)| *weight /= sum + LEAST_SUM);
     }
-    out.iter_mut().for_each(|(_, weight)| *weight *= gating.scale);
+    for (expert, weight) in out.iter_mut() {
+        *weight *= gating.scale * stored.expert_scale.map_or(1.0, |scale| scale[*expert]);
+    }
 }
 
 /// The score of a logit among all.
@@ -149,13 +153,14 @@ mod tests {
             selection_bias: false,
             groups: None,
             normalise: false,
+            expert_scale: false,
             scale: 1.0,
         }
     }
 
     fn routed(gating: &Gating, used: usize, logits: &[f32], bias: Option<&[f32]>) -> Vec<(usize, f32)> {
         let mut out = vec![(9, 9.0); 3];
-        route(gating, used, logits, bias, &mut out);
+        route(gating, used, logits, &Stored { selection_bias: bias, expert_scale: None }, &mut out);
         out
     }
 
@@ -198,6 +203,17 @@ mod tests {
         let bias = [0.0, 5.0, 0.0, 1.0];
         let got = routed(&rule, 3, &LOGITS, Some(&bias));
         assert_close(&got, &[(1, sigmoid(-1.0)), (3, sigmoid(1.0)), (2, sigmoid(2.0))]);
+    }
+
+    #[test]
+    fn the_factor_of_an_expert_weighs_after_all_else_and_does_not_select() {
+        let rule = Gating { normalise: true, scale: 2.0, ..gating(Scoring::Softmax) };
+        let plain = routed(&rule, 2, &LOGITS, None);
+        let stored = Stored { selection_bias: None, expert_scale: Some(&[9.0, 9.0, 0.5, 3.0]) };
+        let mut out = Vec::new();
+        route(&rule, 2, &LOGITS, &stored, &mut out);
+        let wanted = [(2, f64::from(plain[0].1) * 0.5), (3, f64::from(plain[1].1) * 3.0)];
+        assert_close(&out, &wanted);
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn network(sizes: Sizes, layers: usize) -> ModelSpec {
         }),
     });
     let feed_forward = FeedForward::Dense(Dense { inner: 24, activation: Activation::Silu });
-    let layer = LayerSpec { mixer, feed_forward, norms: LayerNorms::before(norm) };
+    let layer = LayerSpec::new(mixer, feed_forward, LayerNorms::before(norm));
     ModelSpec {
         architecture: "synthetic".into(),
         name: None,

@@ -39,7 +39,7 @@ pub(super) fn describe(layers: usize, top_k: usize, context: usize) -> ModelSpec
         }),
     });
     let feed_forward = FeedForward::Dense(Dense { inner: 256, activation: Activation::Silu });
-    let layer = LayerSpec { mixer, feed_forward, norms: LayerNorms::before(norm) };
+    let layer = LayerSpec::new(mixer, feed_forward, LayerNorms::before(norm));
     ModelSpec {
         architecture: "slice of DeepSeek-V3.2".into(),
         name: None,

@@ -7,7 +7,7 @@ use crate::kernels::{Isa, Kernels, PAGE};
 use crate::sequences::Placed;
 use half::f16;
 use ingle_model::executor::SequenceId;
-use ingle_model::spec::{Attention, Visibility};
+use ingle_model::spec::{Attention, KeyValues, Visibility};
 
 const WINDOWS: [usize; 4] = [1, 7, 16, 128];
 const CHUNKS: [usize; 5] = [1, 3, 48, 64, 130];
@@ -23,6 +23,8 @@ fn attention(window: Option<usize>) -> Attention {
         visibility: Visibility::Causal,
         window,
         qk_norm: None,
+        value_norm: None,
+        key_values: KeyValues::Projected,
         qkv_bias: false,
         output_bias: false,
         sinks: true,

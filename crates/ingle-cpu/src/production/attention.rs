@@ -23,13 +23,21 @@ const CHUNK: usize = 16 * 1024;
 pub(super) struct AttentionBlock {
     pub(super) spec: Attention,
     pub(super) query: Projection,
-    pub(super) key: Projection,
-    pub(super) value: Projection,
+    /// `None` where the layer attends to what an earlier one caches.
+    pub(super) own: Option<OwnKeyValues>,
     pub(super) output: Projection,
     pub(super) query_norm: Option<NormWeight>,
-    pub(super) key_norm: Option<NormWeight>,
     /// One per head, or none.
     pub(super) sinks: Vec<f32>,
+}
+
+/// Packed weights of a layer's own keys and values.
+pub(super) struct OwnKeyValues {
+    pub(super) key: Projection,
+    /// `None` where values are the keys' rows as projected.
+    pub(super) value: Option<Projection>,
+    pub(super) key_norm: Option<NormWeight>,
+    pub(super) value_norm: Option<NormWeight>,
 }
 
 /// Memory of a step.
@@ -49,18 +57,27 @@ pub(super) struct Scratch {
 
 impl AttentionBlock {
     /// An empty cache.
-    pub(super) fn cache(&self) -> LayerKv {
+    pub(super) fn cache(&self) -> LayerCache {
+        if self.own.is_none() {
+            return LayerCache::Elsewhere;
+        }
         let Attention { kv_heads, key_dim, value_dim, visibility, .. } = self.spec;
         // rows that look ahead go through in one step, in which every position is seen by some row
         let window = self.spec.window.filter(|_| visibility == Visibility::Causal);
-        LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window)
+        LayerCache::Attention(LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window))
     }
 
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        [&self.query, &self.key, &self.value, &self.output].into_iter().map(|projection| &projection.matrix)
+        self.inputs().chain([&self.output.matrix])
     }
 
-    /// From `normed` to `block_out`; the step's keys and values join the caches of layer `index`.
+    /// The matrices that the layer's input is multiplied by.
+    fn inputs(&self) -> impl Iterator<Item = &Matrix> {
+        let own = self.own.iter().flat_map(|own| [Some(&own.key), own.value.as_ref()]).flatten();
+        [&self.query].into_iter().chain(own).map(|projection| &projection.matrix)
+    }
+
+    /// From `normed` to `block_out`; the step's keys and values join the caches of layer `index`, if they are its own.
     pub(super) fn run(
         &self,
         step: &Step,
@@ -70,14 +87,16 @@ impl AttentionBlock {
     ) -> Result<(), ExecutorError> {
         self.project(step, scratch);
         self.turn(step, &mut scratch.attention);
-        self.store(step, index, sequences, &mut scratch.attention)?;
+        if self.own.is_some() {
+            self.store(step, index, sequences, &mut scratch.attention)?;
+        }
 
         let (cpu, rows) = (step.cpu, step.rows);
         let layer::Scratch { attention, activations, block_out, .. } = scratch;
         let Scratch { queries, attended, gates, partial, .. } = attention;
         attended.resize(rows * self.output.matrix.columns(), 0.0);
         for placed in step.placed {
-            let kv = &*sequences.get_mut(placed.sequence)?.kv[index].attention()?;
+            let kv = &*sequences.get_mut(placed.sequence)?.kv[self.spec.cached_by(index)].attention()?;
             let work = Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks };
             attend(cpu, &work, partial, attended);
         }
@@ -91,32 +110,51 @@ impl AttentionBlock {
     /// Queries, keys and values of every row, in one region.
     fn project(&self, step: &Step, scratch: &mut layer::Scratch) {
         let (cpu, rows) = (step.cpu, step.rows);
-        let [query, key, value] = [&self.query, &self.key, &self.value].map(|projection| &projection.matrix);
+        let query = &self.query.matrix;
         let layer::Scratch { normed, activations, attention, .. } = scratch;
         let Scratch { queries, with_gates, gates, keys, values, .. } = attention;
         let gated = self.spec.output_gate;
         let projected = if gated { &mut *with_gates } else { &mut *queries };
-        activations.prepare(cpu, normed, rows, query.columns(), query.needs() | key.needs() | value.needs());
+        let needs = self.inputs().fold(query.needs(), |needs, matrix| needs | matrix.needs());
+        activations.prepare(cpu, normed, rows, query.columns(), needs);
         projected.resize(rows * query.rows(), 0.0);
-        keys.resize(rows * key.rows(), 0.0);
-        values.resize(rows * value.rows(), 0.0);
-        let products =
-            &mut [Product::new(query, projected), Product::new(key, keys), Product::new(value, values)];
-        multiply(cpu, activations, products);
+        let queries_of = Product::new(query, projected);
+        match &self.own {
+            None => multiply(cpu, activations, &mut [queries_of]),
+            Some(OwnKeyValues { key, value, .. }) => {
+                keys.resize(rows * key.matrix.rows(), 0.0);
+                let keys_of = Product::new(&key.matrix, keys);
+                match value {
+                    Some(value) => {
+                        values.resize(rows * value.matrix.rows(), 0.0);
+                        let values_of = Product::new(&value.matrix, values);
+                        multiply(cpu, activations, &mut [queries_of, keys_of, values_of]);
+                        value.add_bias(cpu, values);
+                        key.add_bias(cpu, keys);
+                    }
+                    None => {
+                        multiply(cpu, activations, &mut [queries_of, keys_of]);
+                        key.add_bias(cpu, keys);
+                        values.clone_from(keys);
+                    }
+                }
+            }
+        }
         self.query.add_bias(cpu, projected);
-        self.key.add_bias(cpu, keys);
-        self.value.add_bias(cpu, values);
         if gated {
             part_gates(cpu, with_gates, self.spec.key_dim, queries, gates);
         }
     }
 
-    /// Norms (where the network has such a norm) and rotates every query and key head.
+    /// Norms (where the network has such a norm) every head, and rotates those of queries and keys.
     fn turn(&self, step: &Step, scratch: &mut Scratch) {
         let rotation = self.spec.rope.map(|rope| &step.rotations[rope]);
-        let width = self.spec.key_dim;
-        turn_heads(step, &mut scratch.queries, width, self.query_norm.as_ref(), rotation);
-        turn_heads(step, &mut scratch.keys, width, self.key_norm.as_ref(), rotation);
+        let Attention { key_dim, value_dim, .. } = self.spec;
+        turn_heads(step, &mut scratch.queries, key_dim, self.query_norm.as_ref(), rotation);
+        if let Some(own) = &self.own {
+            turn_heads(step, &mut scratch.keys, key_dim, own.key_norm.as_ref(), rotation);
+            turn_heads(step, &mut scratch.values, value_dim, own.value_norm.as_ref(), None);
+        }
     }
 
     fn store(
@@ -131,7 +169,8 @@ impl AttentionBlock {
         half_values.resize(values.len(), f16::ZERO);
         step.cpu.kernels.to_f16(keys, half_keys);
         step.cpu.kernels.to_f16(values, half_values);
-        let (key_row, value_row) = (self.key.matrix.rows(), self.value.matrix.rows());
+        let Attention { kv_heads, key_dim, value_dim, .. } = self.spec;
+        let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
         for placed in step.placed {
             let kv = sequences.get_mut(placed.sequence)?.kv[index].attention()?;
             let Range { start, end } = placed.rows;

@@ -17,6 +17,8 @@ pub(super) enum LayerCache {
     DeltaNet(DeltaState),
     /// Rows, and perhaps indexer keys, of latent attention.
     Latent(LatentKv),
+    /// None: the layer attends to what an earlier one caches.
+    Elsewhere,
 }
 
 impl LayerCache {
@@ -26,6 +28,7 @@ impl LayerCache {
             LayerCache::Attention(kv) => kv.grow(positions),
             LayerCache::DeltaNet(state) => state.grow(positions),
             LayerCache::Latent(kv) => kv.grow(positions.end),
+            LayerCache::Elsewhere => Ok(()),
         }
     }
 
@@ -35,7 +38,7 @@ impl LayerCache {
         match self {
             LayerCache::Attention(kv) => kv.earlier(positions),
             LayerCache::DeltaNet(state) => state.earlier(positions),
-            LayerCache::Latent(_) => positions,
+            LayerCache::Latent(_) | LayerCache::Elsewhere => positions,
         }
     }
 
@@ -45,6 +48,7 @@ impl LayerCache {
             LayerCache::Attention(kv) => kv.shrink(positions),
             LayerCache::DeltaNet(state) => state.shrink(positions),
             LayerCache::Latent(kv) => kv.shrink(positions),
+            LayerCache::Elsewhere => {}
         }
     }
 
@@ -53,6 +57,7 @@ impl LayerCache {
             LayerCache::Attention(kv) => kv.bytes(),
             LayerCache::DeltaNet(state) => state.bytes(),
             LayerCache::Latent(kv) => kv.bytes(),
+            LayerCache::Elsewhere => 0,
         }
     }
 

@@ -8,11 +8,12 @@
 
 use super::dense::DenseBlock;
 use super::layer::{self, Projection, Step};
+use super::norm::NormWeight;
 use crate::Cpu;
 use crate::matrix::{Activations, Bucket, Matrix, Needs, Product, Stack, StackProduct, View};
 use crate::matrix::{multiply, multiply_stacks};
 use crate::pool::Shares;
-use crate::routing::route;
+use crate::routing::{Stored, route};
 use ingle_model::spec::MixtureOfExperts;
 use std::cell::RefCell;
 
@@ -22,10 +23,22 @@ pub(super) struct ExpertsBlock {
     /// In plain floats: its result decides.
     pub(super) router: Projection,
     pub(super) selection_bias: Option<Vec<f32>>,
+    pub(super) expert_scale: Option<Vec<f32>>,
     pub(super) gate: ExpertProjection,
     pub(super) up: ExpertProjection,
     pub(super) down: ExpertProjection,
     pub(super) shared: Option<Shared>,
+    /// Where the routed experts stand apart from the shared one.
+    pub(super) apart: Option<ApartNorms>,
+}
+
+/// The norms of routed experts that read the residual stream themselves.
+pub(super) struct ApartNorms {
+    /// The factor on the router's logits is in its weight.
+    pub(super) router: NormWeight,
+    pub(super) before_routed: NormWeight,
+    pub(super) after_routed: NormWeight,
+    pub(super) after_shared: NormWeight,
 }
 
 /// One matrix per expert, and biases where the network has them.
@@ -81,6 +94,8 @@ pub(super) struct Scratch {
     up: Vec<f32>,
     inner: Vec<f32>,
     down: Vec<f32>,
+    /// Sums of the routed experts, where they stand apart.
+    sums: Vec<f32>,
 }
 
 thread_local! {
@@ -98,6 +113,9 @@ impl ExpertsBlock {
 
     /// From `normed` to `block_out`.
     pub(super) fn run(&self, step: &Step, scratch: &mut layer::Scratch) {
+        if let Some(apart) = &self.apart {
+            return self.run_apart(step, apart, scratch);
+        }
         let (cpu, rows) = (step.cpu, step.rows);
         let layer::Scratch { normed, block_out, activations, dense, experts: own, .. } = scratch;
         let expert_needs = self.gate.stack.needs() | self.up.stack.needs();
@@ -105,11 +123,7 @@ impl ExpertsBlock {
         let needs = self.router.matrix.needs() | expert_needs | shared_needs;
         activations.prepare(cpu, normed, rows, self.router.matrix.columns(), needs);
 
-        own.logits.resize(rows * self.spec.experts, 0.0);
-        multiply(cpu, activations, &mut [Product::new(&self.router.matrix, &mut own.logits)]);
-        self.router.add_bias(cpu, &mut own.logits);
-        self.choose(cpu, rows, own);
-        own.sort(self.spec.experts, self.spec.used);
+        self.route(cpu, rows, activations, own);
         own.input.gather(cpu, activations, &own.pair_rows, expert_needs);
 
         match &self.shared {
@@ -120,10 +134,51 @@ impl ExpertsBlock {
         self.add_to_rows(cpu, own, block_out);
     }
 
+    /// `after_shared(shared(normed)) + after_routed(routed(before_routed(x)))`; the router too reads the residual stream.
+    fn run_apart(&self, step: &Step, apart: &ApartNorms, scratch: &mut layer::Scratch) {
+        let (cpu, rows, hidden) = (step.cpu, step.rows, self.router.matrix.columns());
+        let layer::Scratch { x, normed, block_out, activations, dense, experts: own, .. } = scratch;
+        block_out.fill(0.0);
+        if let Some(shared) = &self.shared {
+            activations.prepare(cpu, normed, rows, hidden, shared.dense.needs());
+            shared.run(cpu, normed, rows, activations, dense, block_out);
+            apart.after_shared.apply_in_place(cpu, block_out);
+        }
+
+        apart.router.apply(cpu, x, normed);
+        activations.prepare(cpu, normed, rows, hidden, self.router.matrix.needs());
+        self.route(cpu, rows, activations, own);
+
+        apart.before_routed.apply(cpu, x, normed);
+        let needs = self.gate.stack.needs() | self.up.stack.needs();
+        activations.prepare(cpu, normed, rows, hidden, needs);
+        own.input.gather(cpu, activations, &own.pair_rows, needs);
+        self.compute_pairs(cpu, own);
+        let mut sums = std::mem::take(&mut own.sums);
+        sums.clear();
+        sums.resize(rows * hidden, 0.0);
+        self.add_to_rows(cpu, own, &mut sums);
+        apart.after_routed.apply_in_place(cpu, &mut sums);
+        cpu.kernels.add(block_out, &sums);
+        own.sums = sums;
+    }
+
+    /// The pairs of the rows that `input` was prepared with.
+    fn route(&self, cpu: &Cpu, rows: usize, input: &Activations, scratch: &mut Scratch) {
+        scratch.logits.resize(rows * self.spec.experts, 0.0);
+        multiply(cpu, input, &mut [Product::new(&self.router.matrix, &mut scratch.logits)]);
+        self.router.add_bias(cpu, &mut scratch.logits);
+        self.choose(cpu, rows, scratch);
+        scratch.sort(self.spec.experts, self.spec.used);
+    }
+
     /// Each row's experts and weights.
     fn choose(&self, cpu: &Cpu, rows: usize, scratch: &mut Scratch) {
         let MixtureOfExperts { experts, used, gating, .. } = &self.spec;
-        let bias = self.selection_bias.as_deref();
+        let stored = Stored {
+            selection_bias: self.selection_bias.as_deref(),
+            expert_scale: self.expert_scale.as_deref(),
+        };
         scratch.choices.clear();
         scratch.choices.resize(rows * used, Choice { expert: NONE, ..Choice::default() });
         let logits = &scratch.logits;
@@ -131,7 +186,7 @@ impl ExpertsBlock {
         cpu.pool.for_chunks(rows, 16, &|_, range| {
             CHOSEN.with_borrow_mut(|chosen| {
                 for row in range {
-                    route(gating, *used, &logits[row * experts..][..*experts], bias, chosen);
+                    route(gating, *used, &logits[row * experts..][..*experts], &stored, chosen);
                     // SAFETY: each row belongs to one task.
                     let choices = unsafe { choices.range(row * used..(row + 1) * used) };
                     for (choice, &(expert, weight)) in choices.iter_mut().zip(chosen.iter()) {

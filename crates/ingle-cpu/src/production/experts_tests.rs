@@ -5,7 +5,7 @@ use super::experts::{ExpertProjection, ExpertsBlock, Shared};
 use super::layer::{Projection, Scratch, Step};
 use crate::Cpu;
 use crate::matrix::{Matrix, Stack};
-use crate::routing::route;
+use crate::routing::{Stored, route};
 use ingle_model::Format;
 use ingle_model::format::{dequantise, quantise};
 use ingle_model::spec::{
@@ -123,6 +123,8 @@ fn case(spec: &MixtureOfExperts, hidden: usize, format: Format, cpu: &Cpu) -> Ca
         spec: spec.clone(),
         router: Projection { matrix: router, bias },
         selection_bias,
+        expert_scale: None,
+        apart: None,
         gate,
         up,
         down,
@@ -158,7 +160,9 @@ impl Case {
             let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
             let logits: Vec<f32> = self.router.apply(0, &x).iter().map(|&logit| logit as f32).collect();
             let mut chosen = Vec::new();
-            route(&spec.gating, spec.used, &logits, self.block.selection_bias.as_deref(), &mut chosen);
+            let selection_bias = self.block.selection_bias.as_deref();
+            let stored = Stored { selection_bias, expert_scale: None };
+            route(&spec.gating, spec.used, &logits, &stored, &mut chosen);
             let mut out = vec![0.0; self.hidden];
             let mut add = |weight: f64, y: Vec<f64>| {
                 out.iter_mut().zip(y).for_each(|(out, y)| *out += weight * y);
@@ -195,10 +199,12 @@ fn spec(experts: usize, used: usize, inner: usize) -> MixtureOfExperts {
             selection_bias: false,
             groups: None,
             normalise: true,
+            expert_scale: false,
             scale: 1.0,
         },
         expert_bias: false,
         shared: None,
+        apart: None,
     }
 }
 

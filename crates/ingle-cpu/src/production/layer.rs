@@ -9,6 +9,7 @@ use super::latent::LatentBlock;
 use super::norm::NormWeight;
 use super::plain::PlainBlock;
 use super::rotation::Rotation;
+use super::token_block::{self, TokenBlockWeights};
 use crate::Cpu;
 use crate::matrix::{Activations, Matrix, Product, View, multiply};
 use crate::sequences::{Placed, Sequences};
@@ -24,6 +25,8 @@ pub(super) struct Layer {
     pub(super) feed_forward: FeedForwardBlock,
     pub(super) after_feed_forward: Option<NormWeight>,
     pub(super) joined_feed_forward: Option<NormWeight>,
+    pub(super) token_block: Option<TokenBlockWeights>,
+    pub(super) output_scale: Option<f32>,
 }
 
 /// Packed weights of a mixer.
@@ -67,6 +70,7 @@ pub(super) struct Scratch {
     pub(super) dense: super::dense::Scratch,
     pub(super) experts: super::experts::Scratch,
     pub(super) plain: super::plain::Scratch,
+    pub(super) tokens: token_block::Scratch,
 }
 
 impl Scratch {
@@ -119,6 +123,8 @@ impl Layer {
             FeedForwardBlock::Plain(plain) => weights.extend(plain.matrices().map(Matrix::view)),
             FeedForwardBlock::Experts(experts) => weights.extend(experts.weights()),
         }
+        let block = self.token_block.iter().flat_map(TokenBlockWeights::matrices);
+        weights.extend(block.map(Matrix::view));
         weights
     }
 
@@ -133,13 +139,14 @@ impl Layer {
     /// An empty cache for the layer's mixer.
     pub(super) fn cache(&self) -> LayerCache {
         match &self.mixer {
-            MixerBlock::Attention(attention) => LayerCache::Attention(attention.cache()),
+            MixerBlock::Attention(attention) => attention.cache(),
             MixerBlock::DeltaNet(delta) => LayerCache::DeltaNet(delta.cache()),
             MixerBlock::Latent(latent) => LayerCache::Latent(latent.cache()),
         }
     }
 
-    /// `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward. `index` finds the layer's caches.
+    /// `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward, then the token block and
+    /// the factor on the output, where there are any. `index` finds the layer's caches and inputs.
     pub(super) fn run(
         &self,
         step: &Step,
@@ -161,6 +168,12 @@ impl Layer {
             FeedForwardBlock::Plain(plain) => plain.run(step, scratch),
         }
         join(step.cpu, &self.after_feed_forward, &self.joined_feed_forward, scratch);
+        if let Some(block) = &self.token_block {
+            block.run(step, index, scratch);
+        }
+        if let Some(scale) = self.output_scale {
+            step.cpu.kernels.scale(&mut scratch.x, scale);
+        }
         Ok(())
     }
 }

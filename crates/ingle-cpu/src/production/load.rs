@@ -1,6 +1,6 @@
 //! From bound tensors to packed weights.
 
-use super::attention::AttentionBlock;
+use super::attention::{AttentionBlock, OwnKeyValues};
 use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
 use super::embedding::EmbeddingBlock;
@@ -9,14 +9,15 @@ use super::layer::{FeedForwardBlock, Layer, MixerBlock, Projection};
 use super::norm::NormWeight;
 use super::plain::PlainBlock;
 use super::rotation::Rotation;
+use super::token_block::{LayerInputsBlock, TokenBlockWeights};
 use super::{Production, Scratch};
 use crate::Cpu;
 use crate::matrix::{Matrix, PackError};
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{
-    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Head, Mixer, ModelSpec, Norm, NormKind,
-    Role, TensorSpec,
+    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Head, KeyValues, Mixer, ModelSpec, Norm,
+    NormKind, Role, TensorSpec, TokenBlock,
 };
 use ingle_model::{Error, Source};
 use std::sync::Arc;
@@ -43,11 +44,13 @@ pub(super) fn load(
     let layers = (0..spec.layers.len()).map(|index| loader.layer(index)).collect::<Result<Vec<_>, _>>()?;
     let final_norm = spec.final_norm.map(|norm| loader.norm(norm, Role::FinalNorm, None)).transpose()?;
     let embedding = loader.embedding()?;
+    let layer_inputs = loader.layer_inputs()?;
     loader.report(total);
     let rotations = spec.ropes.iter().map(Rotation::new).collect();
     let (sequences, scratch) = (Sequences::default(), Scratch::default());
     Ok(Production {
         embedding,
+        layer_inputs,
         layers,
         final_norm,
         head,
@@ -127,10 +130,13 @@ impl Loader<'_> {
         role: Role,
         layer: Option<usize>,
     ) -> Result<NormWeight, ExecutorError> {
-        let mut weight = self.vector(role, layer)?;
+        let mut weight = match norm.kind {
+            NormKind::Bare => vec![1.0; self.spec.norm_width(role, layer)],
+            NormKind::Rms | NormKind::Layer => self.vector(role, layer)?,
+        };
         weight.iter_mut().for_each(|weight| *weight += norm.weight_offset);
         let bias = match norm.kind {
-            NormKind::Rms => None,
+            NormKind::Rms | NormKind::Bare => None,
             NormKind::Layer => Some(self.vector(role.norm_bias().unwrap_or(role), layer)?),
         };
         Ok(NormWeight { weight, bias, epsilon: norm.epsilon })
@@ -147,6 +153,11 @@ impl Loader<'_> {
             before_feed_forward: norm(spec.norms.before_feed_forward, Role::FeedForwardNorm)?,
             after_feed_forward: norm(spec.norms.after_feed_forward, Role::FeedForwardPostNorm)?,
             joined_feed_forward: norm(spec.norms.joined_feed_forward, Role::FeedForwardJoinedNorm)?,
+            token_block: spec.token_block.map(|block| self.token_block(block, index)).transpose()?,
+            output_scale: match spec.output_scale {
+                true => self.vector(Role::OutputScale, at)?.first().copied(),
+                false => None,
+            },
             mixer: match &spec.mixer {
                 Mixer::Attention(attention) => MixerBlock::Attention(self.attention(attention, index)?),
                 Mixer::DeltaNet(delta) => MixerBlock::DeltaNet(self.delta_net(delta, index)?),
@@ -209,18 +220,52 @@ impl Loader<'_> {
         }
         let at = Some(index);
         let qkv_bias = |role| attention.qkv_bias.then_some(role);
-        let mut head_norm = |role| attention.qk_norm.map(|norm| self.norm(norm, role, at)).transpose();
+        let mut head_norm = |norm: Option<Norm>, role| norm.map(|norm| self.norm(norm, role, at)).transpose();
+        let query_norm = head_norm(attention.qk_norm, Role::QueryNorm)?;
+        let mut own = None;
+        if !matches!(attention.key_values, KeyValues::OfLayer(_)) {
+            own = Some(OwnKeyValues {
+                key_norm: head_norm(attention.qk_norm, Role::KeyNorm)?,
+                value_norm: head_norm(attention.value_norm, Role::ValueNorm)?,
+                key: self.projection(Role::Key, qkv_bias(Role::KeyBias), at)?,
+                value: match attention.key_values {
+                    KeyValues::Projected => {
+                        Some(self.projection(Role::Value, qkv_bias(Role::ValueBias), at)?)
+                    }
+                    KeyValues::Joint | KeyValues::OfLayer(_) => None,
+                },
+            });
+        }
         Ok(AttentionBlock {
             spec: attention.clone(),
-            query_norm: head_norm(Role::QueryNorm)?,
-            key_norm: head_norm(Role::KeyNorm)?,
+            query_norm,
+            own,
             sinks: if attention.sinks { self.vector(Role::Sinks, at)? } else { Vec::new() },
             query: self.projection(Role::Query, qkv_bias(Role::QueryBias), at)?,
-            key: self.projection(Role::Key, qkv_bias(Role::KeyBias), at)?,
-            value: self.projection(Role::Value, qkv_bias(Role::ValueBias), at)?,
             output: self.projection(Role::Output, attention.output_bias.then_some(Role::OutputBias), at)?,
         })
     }
+
+    /// What is made of tokens for every layer, where the network has that.
+    fn layer_inputs(&mut self) -> Result<Option<LayerInputsBlock>, ExecutorError> {
+        let Some(spec) = self.spec.embedding.layer_inputs else { return Ok(None) };
+        let table = self.tensor(Role::LayerInputTable, None)?.clone();
+        table.pieces.iter().for_each(|piece| self.source.expect_scattered_reads(&piece.stored));
+        let projection = self.matrix(Role::LayerInputProjection, None)?;
+        let norm = self.norm(spec.norm, Role::LayerInputNorm, None)?;
+        Ok(Some(LayerInputsBlock { spec, table, projection, norm }))
+    }
+
+    fn token_block(&mut self, block: TokenBlock, index: usize) -> Result<TokenBlockWeights, ExecutorError> {
+        let at = Some(index);
+        Ok(TokenBlockWeights {
+            activation: block.activation,
+            gate: self.matrix(Role::TokenGate, at)?,
+            output: self.matrix(Role::TokenOutput, at)?,
+            norm: self.norm(block.norm, Role::TokenNorm, at)?,
+        })
+    }
+
     fn delta_net(&mut self, delta: &GatedDeltaNet, index: usize) -> Result<DeltaBlock, ExecutorError> {
         let at = Some(index);
         // stored channel by channel, used tap by tap

@@ -1,11 +1,11 @@
 //! From bound tensors to a mixture of experts.
 
-use super::experts::{ExpertProjection, ExpertsBlock, Shared};
+use super::experts::{ApartNorms, ExpertProjection, ExpertsBlock, Shared};
 use super::layer::Projection;
 use super::load::{Loader, cannot_pack};
 use crate::matrix::{Matrix, Stack};
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::{MixtureOfExperts, Role};
+use ingle_model::spec::{Apart, MixtureOfExperts, Role};
 use ingle_model::{Error, Format};
 
 impl Loader<'_> {
@@ -23,6 +23,11 @@ impl Loader<'_> {
                 true => Some(self.vector(Role::SelectionBias, at)?),
                 false => None,
             },
+            expert_scale: match spec.gating.expert_scale {
+                true => Some(self.vector(Role::ExpertScale, at)?),
+                false => None,
+            },
+            apart: spec.apart.map(|apart| self.apart(&apart, index)).transpose()?,
             gate: self.expert_projection(Role::ExpertGate, bias(Role::ExpertGateBias), index)?,
             up: self.expert_projection(Role::ExpertUp, bias(Role::ExpertUpBias), index)?,
             down: self.expert_projection(Role::ExpertDown, bias(Role::ExpertDownBias), index)?,
@@ -37,6 +42,19 @@ impl Loader<'_> {
                 }),
                 None => None,
             },
+        })
+    }
+
+    fn apart(&mut self, apart: &Apart, index: usize) -> Result<ApartNorms, ExecutorError> {
+        let mut norm = |norm, role| self.norm(norm, role, Some(index));
+        let mut router = norm(apart.router, Role::RouterNorm)?;
+        // the logits' factor, on the side where there are fewer numbers to multiply
+        router.weight.iter_mut().for_each(|weight| *weight *= apart.router_scale);
+        Ok(ApartNorms {
+            router,
+            before_routed: norm(apart.before_routed, Role::RoutedNorm)?,
+            after_routed: norm(apart.after_routed, Role::RoutedPostNorm)?,
+            after_shared: norm(apart.after_shared, Role::SharedPostNorm)?,
         })
     }
 

@@ -18,6 +18,7 @@ mod measure;
 mod norm;
 mod plain;
 mod rotation;
+mod token_block;
 
 use crate::Cpu;
 use crate::matrix::View;
@@ -34,6 +35,7 @@ pub use load::Progress;
 use norm::NormWeight;
 use rotation::Rotation;
 use std::sync::Arc;
+use token_block::LayerInputsBlock;
 
 /// Runs a network as fast as the processor allows.
 pub struct Production {
@@ -41,6 +43,7 @@ pub struct Production {
     source: Arc<Source>,
     cpu: Cpu,
     embedding: EmbeddingBlock,
+    layer_inputs: Option<LayerInputsBlock>,
     layers: Vec<Layer>,
     final_norm: Option<NormWeight>,
     head: Option<HeadBlock>,
@@ -85,7 +88,8 @@ impl Production {
     /// All packed weights.
     fn weights(&self) -> impl Iterator<Item = View<'_>> {
         let head = self.head.iter().map(|head| head.projection.matrix.view());
-        self.layers.iter().flat_map(Layer::weights).chain(head)
+        let inputs = self.layer_inputs.iter().map(|inputs| inputs.projection.view());
+        self.layers.iter().flat_map(Layer::weights).chain(head).chain(inputs)
     }
 
     /// Logits of the rows that want them, from normed rows.
@@ -152,6 +156,10 @@ impl Executor for Production {
         self.scratch.resize(batch.rows(), self.spec.hidden);
         let x = &mut self.scratch.x;
         self.embedding.run(&self.cpu, &self.source, batch, &placed, self.spec.hidden, x)?;
+        if let Some(inputs) = &self.layer_inputs {
+            let Scratch { x, activations, tokens, .. } = &mut self.scratch;
+            inputs.run(&self.cpu, &self.source, batch, x, activations, tokens)?;
+        }
         for rotation in &mut self.rotations {
             rotation.prepare(placed.iter().flat_map(|slice| slice.first..slice.end()));
         }

@@ -3,12 +3,12 @@
 use super::{Reference, ops};
 use crate::sequences::Placed;
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::{Attention, Role};
+use ingle_model::spec::{Attention, KeyValues, Role};
 use std::ops::Range;
 
 /// Keys and values of one layer, position by position: `[positions, kv_heads * dim]`.
 #[derive(Default)]
-pub(super) struct KeyValues {
+pub(super) struct KeyValueCache {
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
 }
@@ -28,10 +28,18 @@ impl Reference {
         if attention.output_gate {
             (queries, gates) = split_gates(&queries, attention.key_dim);
         }
-        let keys = self.project(x, Role::Key, bias(Role::KeyBias), at)?;
-        let values = self.project(x, Role::Value, bias(Role::ValueBias), at)?;
         let mut queries = self.normed(&queries, attention.qk_norm, Role::QueryNorm, at)?;
-        let mut keys = self.normed(&keys, attention.qk_norm, Role::KeyNorm, at)?;
+        // none of its own: those of an earlier layer stay as they are
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        if attention.cached_by(layer) == layer {
+            let raw = self.project(x, Role::Key, bias(Role::KeyBias), at)?;
+            values = match attention.key_values {
+                KeyValues::Joint => raw.clone(),
+                _ => self.project(x, Role::Value, bias(Role::ValueBias), at)?,
+            };
+            values = self.normed(&values, attention.value_norm, Role::ValueNorm, at)?;
+            keys = self.normed(&raw, attention.qk_norm, Role::KeyNorm, at)?;
+        }
         let sinks = if attention.sinks { self.values(Role::Sinks, at)? } else { Vec::new() };
 
         let (query_row, key_row) =
@@ -46,15 +54,19 @@ impl Reference {
                 if let Some(rope) = attention.rope {
                     let heads = queries[row * query_row..][..query_row].chunks_exact_mut(attention.key_dim);
                     heads.for_each(|head| self.rotations[rope].turn(head, position));
-                    let heads = keys[row * key_row..][..key_row].chunks_exact_mut(attention.key_dim);
+                    let heads = keys.chunks_exact_mut(key_row).nth(row).into_iter();
+                    let heads = heads.flat_map(|row| row.chunks_exact_mut(attention.key_dim));
                     heads.for_each(|head| self.rotations[rope].turn(head, position));
                 }
             }
-            let cache = self.sequences.get_mut(slice.sequence)?.kv[layer].key_values();
-            cache.keys.truncate(slice.first * key_row); // a failed step may have left rows behind
-            cache.values.truncate(slice.first * value_row);
-            cache.keys.extend_from_slice(&keys[rows.start * key_row..rows.end * key_row]);
-            cache.values.extend_from_slice(&values[rows.start * value_row..rows.end * value_row]);
+            let kv = &mut self.sequences.get_mut(slice.sequence)?.kv;
+            let cache = kv[attention.cached_by(layer)].key_values();
+            if !keys.is_empty() {
+                cache.keys.truncate(slice.first * key_row); // a failed step may have left rows behind
+                cache.values.truncate(slice.first * value_row);
+                cache.keys.extend_from_slice(&keys[rows.start * key_row..rows.end * key_row]);
+                cache.values.extend_from_slice(&values[rows.start * value_row..rows.end * value_row]);
+            }
             for row in rows.clone() {
                 let seen = attention.seen(slice.position(row), slice.end());
                 for head in 0..attention.heads {
@@ -74,7 +86,7 @@ impl Reference {
 /// One query head against the positions it sees.
 fn attend_head(
     attention: &Attention,
-    cache: &KeyValues,
+    cache: &KeyValueCache,
     query: &[f32],
     head: usize,
     seen: Range<usize>,

@@ -1,13 +1,13 @@
 //! What a sequence keeps per layer, in 32-bit floats.
 
-use super::attention::KeyValues;
+use super::attention::KeyValueCache;
 use super::delta_net::Recurrent;
 use super::latent::LatentCache;
 use ingle_model::spec::Mixer;
 
 /// One layer's cache of one sequence.
 pub(super) enum LayerCache {
-    Attention(KeyValues),
+    Attention(KeyValueCache),
     Latent(LatentCache),
     /// After the last step, and before it.
     Recurrent(Vec<Recurrent>),
@@ -16,7 +16,7 @@ pub(super) enum LayerCache {
 impl LayerCache {
     pub(super) fn new(mixer: &Mixer) -> LayerCache {
         match mixer {
-            Mixer::Attention(_) => LayerCache::Attention(KeyValues::default()),
+            Mixer::Attention(_) => LayerCache::Attention(KeyValueCache::default()),
             Mixer::Latent(_) => LayerCache::Latent(LatentCache::default()),
             Mixer::DeltaNet(_) => LayerCache::Recurrent(Vec::new()),
         }
@@ -57,7 +57,7 @@ impl LayerCache {
         }
     }
 
-    pub(super) fn key_values(&mut self) -> &mut KeyValues {
+    pub(super) fn key_values(&mut self) -> &mut KeyValueCache {
         let LayerCache::Attention(cache) = self else { unreachable!("a cache is made for its mixer") };
         cache
     }

@@ -2,7 +2,7 @@
 //! expert.
 
 use super::{Reference, ops};
-use crate::routing::route;
+use crate::routing::{Stored, route};
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{MixtureOfExperts, Role, SharedExpert};
 
@@ -10,21 +10,28 @@ impl Reference {
     pub(super) fn experts(
         &self,
         x: &[f32],
+        stream: &[f32],
         moe: &MixtureOfExperts,
         layer: usize,
     ) -> Result<Vec<f32>, ExecutorError> {
         let (at, hidden) = (Some(layer), self.spec.hidden);
         let router_bias = moe.gating.router_bias.then_some(Role::RouterBias);
-        let logits = self.project(x, Role::Router, router_bias, at)?;
-        let bias = match moe.gating.selection_bias {
-            true => Some(self.values(Role::SelectionBias, at)?),
-            false => None,
-        };
+        let (mut routed, mut asked) = (x.to_vec(), x.to_vec());
+        if let Some(apart) = &moe.apart {
+            routed = self.normed(stream, Some(apart.before_routed), Role::RoutedNorm, at)?;
+            asked = self.normed(stream, Some(apart.router), Role::RouterNorm, at)?;
+            asked.iter_mut().for_each(|value| *value *= apart.router_scale);
+        }
+        let logits = self.project(&asked, Role::Router, router_bias, at)?;
+        let stored = |there: bool, role| there.then(|| self.values(role, at)).transpose();
+        let bias = stored(moe.gating.selection_bias, Role::SelectionBias)?;
+        let scale = stored(moe.gating.expert_scale, Role::ExpertScale)?;
+        let stored = Stored { selection_bias: bias.as_deref(), expert_scale: scale.as_deref() };
         // for each row its experts with their weights, and for each of those what it gave
         let mut chosen = Vec::new();
         for logits in logits.chunks_exact(moe.experts) {
             let mut experts = Vec::new();
-            route(&moe.gating, moe.used, logits, bias.as_deref(), &mut experts);
+            route(&moe.gating, moe.used, logits, &stored, &mut experts);
             chosen.push(experts);
         }
         let mut given: Vec<Vec<Vec<f32>>> =
@@ -36,20 +43,25 @@ impl Reference {
                 places.extend(place.map(|place| (row, place)));
             }
             let rows: Vec<f32> =
-                places.iter().flat_map(|&(row, _)| &x[row * hidden..][..hidden]).copied().collect();
+                places.iter().flat_map(|&(row, _)| &routed[row * hidden..][..hidden]).copied().collect();
             let out = if rows.is_empty() { rows } else { self.expert(&rows, moe, expert, layer)? };
             for (&(row, place), out) in places.iter().zip(out.chunks_exact(hidden)) {
                 given[row][place] = out.to_vec();
             }
         }
-        let mut out = match moe.shared {
-            Some(shared) => self.shared(x, moe, shared, layer)?,
-            None => vec![0.0; x.len()],
-        };
+        let mut out = vec![0.0; x.len()];
+        if let Some(shared) = moe.shared.filter(|_| moe.apart.is_none()) {
+            out = self.shared(x, moe, shared, layer)?;
+        }
         for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
             for (&(_, weight), given) in chosen[row].iter().zip(&given[row]) {
                 out.iter_mut().zip(given).for_each(|(out, given)| *out += weight * given);
             }
+        }
+        if let (Some(apart), Some(shared)) = (&moe.apart, moe.shared) {
+            out = self.normed(&out, Some(apart.after_routed), Role::RoutedPostNorm, at)?;
+            let shared = self.shared(x, moe, shared, layer)?;
+            ops::add(&mut out, &self.normed(&shared, Some(apart.after_shared), Role::SharedPostNorm, at)?);
         }
         Ok(out)
     }

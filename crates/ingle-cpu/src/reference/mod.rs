@@ -8,6 +8,7 @@ mod cache;
 mod delta_net;
 mod experts;
 mod latent;
+mod layer_inputs;
 mod ops;
 
 use crate::sequences::{Placed, Sequences};
@@ -93,10 +94,13 @@ impl Reference {
     ) -> Result<Vec<f32>, ExecutorError> {
         let mut y = x.to_vec();
         if let Some(norm) = norm {
-            let mut weight = self.values(role, layer)?;
+            let mut weight = match norm.kind {
+                NormKind::Bare => vec![1.0; self.spec.norm_width(role, layer)],
+                NormKind::Rms | NormKind::Layer => self.values(role, layer)?,
+            };
             weight.iter_mut().for_each(|weight| *weight += norm.weight_offset);
             match norm.kind {
-                NormKind::Rms => {
+                NormKind::Rms | NormKind::Bare => {
                     y.chunks_exact_mut(weight.len()).for_each(|row| ops::rms_norm(row, &weight, norm.epsilon))
                 }
                 NormKind::Layer => {
@@ -142,7 +146,8 @@ impl Reference {
         }
     }
 
-    fn feed_forward(&self, x: &[f32], layer: usize) -> Result<Vec<f32>, ExecutorError> {
+    /// `x` is the normed residual stream, `stream` what it was before.
+    fn feed_forward(&self, x: &[f32], stream: &[f32], layer: usize) -> Result<Vec<f32>, ExecutorError> {
         match &self.spec.layers[layer].feed_forward {
             FeedForward::Dense(dense) => {
                 self.gated(x, [Role::Gate, Role::Up, Role::Down], dense.activation, layer)
@@ -153,7 +158,7 @@ impl Reference {
                 inner.iter_mut().for_each(|value| *value = ops::activate_plain(plain.activation, *value));
                 self.project(&inner, Role::Down, Some(Role::DownBias), at)
             }
-            FeedForward::Experts(moe) => self.experts(x, moe, layer),
+            FeedForward::Experts(moe) => self.experts(x, stream, moe, layer),
         }
     }
 
@@ -222,6 +227,7 @@ impl Executor for Reference {
         if batch.hidden == Hidden::All {
             output.hidden.push(x.clone());
         }
+        let inputs = self.layer_inputs(batch, &x)?;
         for layer in 0..self.spec.layers.len() {
             let norms = self.spec.layers[layer].norms;
             let normed = self.normed(&x, norms.before_mixer, Role::MixerNorm, Some(layer))?;
@@ -230,11 +236,19 @@ impl Executor for Reference {
             ops::add(&mut x, &mixed);
             x = self.normed(&x, norms.joined_mixer, Role::MixerJoinedNorm, Some(layer))?;
             let normed = self.normed(&x, norms.before_feed_forward, Role::FeedForwardNorm, Some(layer))?;
-            let transformed = self.feed_forward(&normed, layer)?;
+            let transformed = self.feed_forward(&normed, &x, layer)?;
             let transformed =
                 self.normed(&transformed, norms.after_feed_forward, Role::FeedForwardPostNorm, Some(layer))?;
             ops::add(&mut x, &transformed);
             x = self.normed(&x, norms.joined_feed_forward, Role::FeedForwardJoinedNorm, Some(layer))?;
+            if let (Some(block), Some(input)) = (&self.spec.layers[layer].token_block, inputs.get(layer)) {
+                let made = self.token_block(&x, block, input, layer)?;
+                ops::add(&mut x, &made);
+            }
+            if self.spec.layers[layer].output_scale {
+                let scale = self.values(Role::OutputScale, Some(layer))?[0];
+                x.iter_mut().for_each(|value| *value *= scale);
+            }
             if batch.hidden == Hidden::All {
                 output.hidden.push(x.clone());
             }

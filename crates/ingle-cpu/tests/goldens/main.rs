@@ -111,12 +111,14 @@ fn check_hidden(output: &StepOutput, golden: &Golden, width: usize, tolerance: f
 }
 
 /// Every text family, and what a logit may differ by: [`ILL_CONDITIONED`] amplifies rounding tenfold.
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 14] = [
     "deepseek_v3",
     "deepseek_v32",
     "deepseek_v3_fp8",
     "gemma2",
     "gemma3_text",
+    "gemma4_e",
+    "gemma4_moe",
     "gpt_oss",
     "qwen2",
     "qwen3",
@@ -129,9 +131,13 @@ const ILL_CONDITIONED: &str = "qwen3_5_moe";
 /// Conversions that lack the attention scale and the window pattern of their configuration: another network.
 const INCOMPLETE: [&str; 2] = ["gemma2", "gemma3_text"];
 
+/// Families of which only checkpoints are read.
+const FOLDERS_ONLY: [&str; 2] = ["gemma4_e", "gemma4_moe"];
+
 /// The checkpoint, and its GGUF conversion where that is the same network.
 fn models_of(family: &str) -> Vec<String> {
-    let gguf = (!INCOMPLETE.contains(&family)).then(|| format!("gguf/{family}.gguf"));
+    let gguf = (!INCOMPLETE.contains(&family) && !FOLDERS_ONLY.contains(&family))
+        .then(|| format!("gguf/{family}.gguf"));
     [Some(family.to_owned()), gguf].into_iter().flatten().collect()
 }
 

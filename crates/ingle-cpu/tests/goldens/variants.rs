@@ -1,6 +1,6 @@
 //! Networks and files that no golden covers, production against reference.
 
-use super::{fixture, largest_difference, nmse};
+use super::{fixture, in_chunks, largest_difference, median_error, nmse, production};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, Slice, StepOutput};
@@ -154,4 +154,32 @@ fn windows_and_stretched_contexts_are_the_same_in_both_executors() {
             assert_eq!(unchanged[..inside], reference[..inside], "nothing changes before the window is full");
         }
     }
+}
+
+/// Windows of 7 positions in pages of 64: most pages are given back, whoever still attends to them.
+#[test]
+fn what_an_earlier_layer_caches_is_there_after_many_pages_and_after_a_step_back() {
+    let tokens = some_tokens(300, 272);
+    let (expected, _) = both(&fixture("gemma4_e"), &tokens);
+    let vocabulary = expected.len() / tokens.len();
+    let mut executor = production("gemma4_e", Kernels::best().isa(), 2).unwrap();
+    let error = median_error(&in_chunks(&mut executor, &tokens, &[61, 1, 90]), &expected, vocabulary);
+    assert!(error < 1e-5, "{error}");
+
+    let sequence = executor.open(tokens.len()).unwrap();
+    let mut output = StepOutput::default();
+    let mut step = |executor: &mut Production, tokens: &[u32]| {
+        let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        output.logits.clone()
+    };
+    step(&mut executor, &tokens[..280]);
+    step(&mut executor, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(executor.truncate(sequence, 280).unwrap(), 280);
+    let again = step(&mut executor, &tokens[280..]);
+    let error = median_error(&again, &expected[280 * vocabulary..], vocabulary);
+    assert!(error < 1e-5, "after the step back: {error}");
+    // one full layer with 2 heads of 48, two windowed ones with 2 heads of 24 and three pages; the others cache nothing
+    let row = |width: usize| (2 * 2 * width * size_of::<u16>()) as u64;
+    assert_eq!(executor.kv_bytes(), 320 * row(48) + 2 * 192 * row(24));
 }

@@ -7,7 +7,7 @@ use super::place::{self, Places, Run};
 use super::{Dialect, Family, Header};
 use crate::error::{Error, Result};
 use crate::spec::{
-    Attention, Embedding, FeedForward, LayerNorms, LayerSpec, Mixer, ModelSpec, Need, Norm, Plain,
+    Attention, Embedding, FeedForward, KeyValues, LayerNorms, LayerSpec, Mixer, ModelSpec, Need, Norm, Plain,
     PlainActivation, Role, Visibility,
 };
 
@@ -74,6 +74,8 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
             visibility: Visibility::Both,
             window: None,
             qk_norm: None,
+            value_norm: None,
+            key_values: KeyValues::Projected,
             qkv_bias: true,
             output_bias: true,
             sinks: false,
@@ -82,6 +84,8 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         }),
         feed_forward: FeedForward::Plain(Plain { inner, activation }),
         norms: LayerNorms::joined(norm),
+        token_block: None,
+        output_scale: false,
     };
     let positions = rows(positions)?;
     Ok(ModelSpec {

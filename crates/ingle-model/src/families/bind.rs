@@ -5,7 +5,7 @@ use super::{Dialect, Header, names};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::source::TensorInfo;
-use crate::spec::{Encoding, ModelSpec, Need, Piece, Role, TensorSpec};
+use crate::spec::{Encoding, KeyValues, LayerSpec, Mixer, ModelSpec, Need, Piece, Role, TensorSpec};
 use std::collections::{HashMap, HashSet};
 
 /// Weights per block of MXFP4, and the bytes that hold them.
@@ -35,6 +35,8 @@ pub(super) fn bind(
     let unused = header.tensors.iter().filter(|tensor| !file.used.contains(tensor.name.as_str()));
     let unused = unused.filter(|tensor| !of_further_token(&tensor.name, spec, trunk));
     let unused = unused.filter(|tensor| !names::spare(&tensor.name, header.dialect));
+    let without: HashSet<String> = without_key_values(spec, header.dialect, trunk).collect();
+    let unused = unused.filter(|tensor| !without.contains(&tensor.name));
     spec.unused = unused.map(|tensor| tensor.name.clone()).collect();
     spec.tensors = tensors;
     spec.unused.iter().try_for_each(|name| file.refuse_contradiction(name, spec.layers.len()))
@@ -48,6 +50,20 @@ fn of_further_token(name: &str, spec: &ModelSpec, trunk: &str) -> bool {
     let further = spec.layers.len()..spec.layers.len() + spec.next_token.len();
     number.is_some_and(|number| further.contains(&number))
         || (name.starts_with("mtp.") && !spec.next_token.is_empty())
+}
+
+/// Names of what layers that attend to an earlier layer's keys and values would make their own with: published files
+/// hold such tensors, and no network uses them.
+fn without_key_values(spec: &ModelSpec, dialect: Dialect, trunk: &str) -> impl Iterator<Item = String> {
+    const ROLES: [Role; 5] = [Role::Key, Role::KeyBias, Role::KeyNorm, Role::Value, Role::ValueBias];
+    let attends = |layer: &LayerSpec| matches!(&layer.mixer, Mixer::Attention(attention) if matches!(attention.key_values, KeyValues::OfLayer(_)));
+    let layers = spec.layers.iter().enumerate().filter(move |(_, layer)| attends(layer));
+    layers.flat_map(move |(layer, _)| {
+        ROLES.map(|role| match dialect {
+            Dialect::Gguf => names::gguf(role, Some(layer)),
+            Dialect::Hub => names::placed(&names::hub(role, Some(layer)), trunk),
+        })
+    })
 }
 
 struct File<'a> {

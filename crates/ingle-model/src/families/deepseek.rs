@@ -64,6 +64,8 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         mixer: Mixer::Latent(latent.clone()),
         feed_forward,
         norms: LayerNorms::before(norm),
+        token_block: None,
+        output_scale: false,
     };
     let layers: Vec<LayerSpec> = blocks.into_iter().map(layer).collect();
     let further = further_blocks(keys, &base)?;
@@ -200,7 +202,7 @@ fn turned(keys: &Keys, latent: &LatentAttention, context: usize) -> Result<(Rope
     }
     let factor = match &rope.scaling {
         RopeScaling::Yarn(yarn) => yarn.factor,
-        RopeScaling::Linear { factor } => *factor,
+        RopeScaling::Linear { factor } | RopeScaling::Leading { factor, .. } => *factor,
         RopeScaling::None | RopeScaling::Divisors(_) => 1.0,
     };
     let grown = scale_all.map_or(1.0, |all| growth(factor, all));
@@ -300,11 +302,13 @@ fn gguf_blocks(keys: &Keys, generation: Generation, base: &Base) -> Result<Vec<F
             router_bias: false,
             selection_bias,
             groups,
+            expert_scale: false,
             normalise: keys.flag("expert_weights_norm")?.unwrap_or(false),
             scale: scale as f32,
         },
         expert_bias: false,
         shared: shared.map(|count| SharedExpert { inner: inner.saturating_mul(count), gated: false }),
+        apart: None,
     });
     (0..base.layers).map(|layer| if layer < leading { width(layer) } else { Ok(moe.clone()) }).collect()
 }
@@ -391,6 +395,7 @@ fn hub_experts(keys: &Keys, two: bool) -> Result<MixtureOfExperts> {
             router_bias: false,
             selection_bias: !two,
             groups: groups.filter(|groups| groups.count != 1),
+            expert_scale: false,
             normalise: if two {
                 false
             } else {
@@ -401,6 +406,7 @@ fn hub_experts(keys: &Keys, two: bool) -> Result<MixtureOfExperts> {
         },
         expert_bias: false,
         shared: (shared > 0).then(|| SharedExpert { inner: inner.saturating_mul(shared), gated: false }),
+        apart: None,
     })
 }
 

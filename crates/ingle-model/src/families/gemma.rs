@@ -86,6 +86,8 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         }),
         feed_forward: FeedForward::Dense(Dense { inner: inner[layer], activation: Activation::GeluTanh }),
         norms: LayerNorms::around(norm),
+        token_block: None,
+        output_scale: false,
     };
     let layers = (0..base.layers).map(layer).collect();
     let rest = Rest {
@@ -180,7 +182,7 @@ fn from_hub(keys: &Keys, generation: Generation, layers: usize) -> Result<Rules>
 }
 
 /// A soft cap: `null` says none, and where nothing is said the generation's own holds.
-fn soft_cap(keys: &Keys, name: &str, usual: Option<f64>) -> Result<Option<f32>> {
+pub(super) fn soft_cap(keys: &Keys, name: &str, usual: Option<f64>) -> Result<Option<f32>> {
     let stated = keys.float(name)?;
     let cap = match usual {
         Some(usual) if !keys.is_null(name) => Some(keys.or_assume(name, stated, usual)),

@@ -49,6 +49,8 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         }),
         feed_forward: FeedForward::Experts(experts.clone()),
         norms: LayerNorms::before(norm),
+        token_block: None,
+        output_scale: false,
     };
     let layers = (0..base.layers).map(layer).collect();
     let rest = Rest {
@@ -120,11 +122,13 @@ fn experts(keys: &Keys) -> Result<MixtureOfExperts> {
             router_bias: true,
             selection_bias: false,
             groups: None,
+            expert_scale: false,
             normalise: false,
             scale: 1.0,
         },
         expert_bias: true,
         shared: None,
+        apart: None,
     })
 }
 

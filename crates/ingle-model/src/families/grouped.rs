@@ -4,7 +4,7 @@ use super::Dialect;
 use super::base::Base;
 use super::keys::Keys;
 use crate::error::Result;
-use crate::spec::{Attention, Visibility};
+use crate::spec::{Attention, KeyValues, Visibility};
 
 /// Numbers of heads per layer, and their widths.
 pub(super) struct Heads {
@@ -73,6 +73,8 @@ impl Heads {
             visibility: Visibility::Causal,
             window: None,
             qk_norm: None,
+            value_norm: None,
+            key_values: KeyValues::Projected,
             qkv_bias: false,
             output_bias: false,
             sinks: false,

@@ -5,6 +5,7 @@ mod bert;
 mod bind;
 mod deepseek;
 mod gemma;
+mod gemma4;
 mod gpt_oss;
 mod grouped;
 mod keys;
@@ -62,10 +63,14 @@ const FAMILIES: &[Family] = &[
     qwen_moe::FAMILY,
     qwen_hybrid::FAMILY,
     gemma::FAMILY,
+    gemma4::FAMILY,
     gpt_oss::FAMILY,
     deepseek::FAMILY,
     bert::FAMILY,
 ];
+
+/// GGUF architectures of which only the checkpoints are read.
+const FOLDERS_ONLY: &[&str] = &[gemma4::GGUF];
 
 /// Describes the network in an opened model and binds its tensors.
 ///
@@ -99,6 +104,13 @@ fn describe_with(header: &Header, pooling: Option<Pooling>) -> Result<ModelSpec>
 /// The network of a header, its tensors not yet looked for.
 fn unbound(header: &Header, pooling: Option<Pooling>) -> Result<(&'static Family, ModelSpec)> {
     let architecture = architecture(header)?;
+    if header.dialect == Dialect::Gguf && FOLDERS_ONLY.contains(&architecture.as_str()) {
+        let what = format!(
+            "is `{architecture}`, of which this version reads no GGUF files; use the model's original folder \
+             (config.json and safetensors), which it does read"
+        );
+        return Err(Error::metadata("general.architecture", what));
+    }
     let family = FAMILIES
         .iter()
         .find(|family| match header.dialect {

@@ -138,7 +138,7 @@ fn hub_experts(need: &Need) -> Places {
 }
 
 /// Rows of a stack that holds per expert the gate's rows and then the up rows.
-fn expert_halves(name: String, need: &Need) -> Vec<Run> {
+pub(super) fn expert_halves(name: String, need: &Need) -> Vec<Run> {
     let &[experts, inner, width] = &need.shape[..] else { return Vec::new() };
     let shape = [experts, 2 * inner, width];
     let offset = if need.role == Role::ExpertUp { inner } else { 0 };

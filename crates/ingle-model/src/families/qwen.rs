@@ -101,6 +101,8 @@ impl Trunk {
             }),
             feed_forward,
             norms: LayerNorms::before(self.norm),
+            token_block: None,
+            output_scale: false,
         }
     }
 

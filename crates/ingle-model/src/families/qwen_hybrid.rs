@@ -77,6 +77,8 @@ fn describe(header: &Header, architecture: &str) -> Result<ModelSpec> {
         mixer: if kinds[layer] == Kind::Full { attention(layer) } else { Mixer::DeltaNet(delta.clone()) },
         feed_forward,
         norms: LayerNorms::before(norm),
+        token_block: None,
+        output_scale: false,
     });
     let layers: Vec<LayerSpec> = layers.collect();
     // a block that predicts a further token is built like the last layer with attention
@@ -239,6 +241,7 @@ fn experts(shared: usize) -> MixtureOfExperts {
         gating: qwen_moe::softmax(true, 1.0),
         expert_bias: false,
         shared: Some(SharedExpert { inner: shared, gated: true }),
+        apart: None,
     }
 }
 

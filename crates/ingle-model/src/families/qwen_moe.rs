@@ -51,6 +51,7 @@ fn from_gguf(keys: &Keys, third: bool) -> Result<MixtureOfExperts> {
         gating,
         expert_bias: false,
         shared,
+        apart: None,
     })
 }
 
@@ -69,6 +70,7 @@ pub(super) fn softmax(normalise: bool, scale: f32) -> Gating {
         router_bias: false,
         selection_bias: false,
         groups: None,
+        expert_scale: false,
         normalise,
         scale,
     }
@@ -95,6 +97,7 @@ pub(super) fn from_hub(keys: &Keys, layers: usize, shared: bool) -> Result<Vec<F
         gating: softmax(normalise, 1.0),
         expert_bias: false,
         shared,
+        apart: None,
     };
     let step = keys.count("decoder_sparse_step")?.unwrap_or(1);
     if step == 0 {

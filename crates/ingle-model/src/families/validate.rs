@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::spec::{
-    Activation, Attention, Dense, ExpertGroups, FeedForward, GatedDeltaNet, GroupScore, LatentAttention,
-    Mixer, MixtureOfExperts, ModelSpec, Norm, Plain, Rope, RopeScaling, SparseIndexer,
+    Activation, Attention, Dense, ExpertGroups, FeedForward, GatedDeltaNet, GroupScore, KeyValues,
+    LatentAttention, LayerInputs, LayerSpec, Mixer, MixtureOfExperts, ModelSpec, Norm, Plain, Rope,
+    RopeScaling, SparseIndexer,
 };
 
 /// Larger than any dimension of a published network by orders of magnitude, small enough that products of a few
@@ -22,13 +23,26 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
     }
     let outside = [spec.embedding.norm, spec.final_norm].into_iter().flatten();
     outside.into_iter().try_for_each(norm_is_sane).map_err(|what| Error::metadata("the network", what))?;
+    if let Some(inputs) = &spec.embedding.layer_inputs {
+        within("width of layers' inputs", inputs.width.saturating_mul(spec.layers.len()))?;
+        within("rows of layers' inputs", inputs.rows)?;
+        if inputs.rows < spec.vocabulary {
+            let what = format!("are {}, and there are {} tokens", inputs.rows, spec.vocabulary);
+            return Err(Error::metadata("rows of layers' inputs", what));
+        }
+        [inputs.table_scale, inputs.projection_scale, inputs.scale]
+            .into_iter()
+            .try_for_each(positive)
+            .and(norm_is_sane(inputs.norm))
+            .map_err(|what| Error::metadata("layers' inputs", what))?;
+    }
     for &width in spec.pooling.iter().flat_map(|pooling| &pooling.projections) {
         within("width of an embedding", width)?;
     }
     for rope in &spec.ropes {
         within("rotary dimensions", rope.dims)?;
         let scaling: &[f64] = match &rope.scaling {
-            RopeScaling::Linear { factor } => &[*factor],
+            RopeScaling::Linear { factor } | RopeScaling::Leading { factor, .. } => &[*factor],
             RopeScaling::Yarn(yarn) => &[yarn.factor, yarn.original_context, yarn.beta_fast, yarn.beta_slow],
             RopeScaling::None | RopeScaling::Divisors(_) => &[],
         };
@@ -50,8 +64,10 @@ pub(super) fn validate(spec: &ModelSpec) -> Result<()> {
     for (index, layer) in spec.layers.iter().chain(further).enumerate() {
         let wrong = |what: String| Error::metadata(format!("layer {index}"), what);
         layer.norms.all().try_for_each(|(norm, _)| norm_is_sane(norm)).map_err(wrong)?;
+        token_block_is_sane(layer, spec.embedding.layer_inputs.as_ref()).map_err(wrong)?;
         match &layer.mixer {
-            Mixer::Attention(attention) => attention_is_sane(attention, &spec.ropes),
+            Mixer::Attention(attention) => attention_is_sane(attention, &spec.ropes)
+                .and_then(|()| key_values_are_there(attention, index, &spec.layers)),
             Mixer::Latent(latent) => latent_is_sane(latent, &spec.ropes),
             Mixer::DeltaNet(delta) => delta_is_sane(delta),
         }
@@ -103,8 +119,9 @@ fn attention_is_sane(attention: &Attention, ropes: &[Rope]) -> Result<(), String
     if rotated > key_dim {
         return Err(format!("rotates {rotated} values of heads that are {key_dim} wide"));
     }
-    if let Some(norm) = attention.qk_norm {
-        norm_is_sane(norm)?;
+    [attention.qk_norm, attention.value_norm].into_iter().flatten().try_for_each(norm_is_sane)?;
+    if attention.key_values == KeyValues::Joint && key_dim != value_dim {
+        return Err(format!("takes values {value_dim} wide from the projection of keys {key_dim} wide"));
     }
     if attention.window == Some(0) {
         return Err("has a window of no positions".into());
@@ -114,6 +131,35 @@ fn attention_is_sane(attention: &Attention, ropes: &[Rope]) -> Result<(), String
     }
     positive(attention.soft_cap.unwrap_or(1.0)).map_err(|what| format!("has a soft cap that {what}"))?;
     positive(attention.scale).map_err(|what| format!("has a scale that {what}"))
+}
+
+/// Keys and values of an earlier layer must be its own, and such as this layer reads.
+fn key_values_are_there(attention: &Attention, index: usize, layers: &[LayerSpec]) -> Result<(), String> {
+    let KeyValues::OfLayer(earlier) = attention.key_values else { return Ok(()) };
+    let wrong = || format!("attends to what layer {earlier} caches, which has no such keys and values");
+    let Some(Mixer::Attention(source)) = layers[..index.min(layers.len())].get(earlier).map(|l| &l.mixer)
+    else {
+        return Err(wrong());
+    };
+    let read = |attention: &Attention| {
+        let Attention { kv_heads, key_dim, value_dim, window, visibility, .. } = *attention;
+        (kv_heads, key_dim, value_dim, window, visibility)
+    };
+    match source.key_values {
+        KeyValues::Projected | KeyValues::Joint if read(source) == read(attention) => Ok(()),
+        _ => Err(wrong()),
+    }
+}
+
+fn token_block_is_sane(layer: &LayerSpec, inputs: Option<&LayerInputs>) -> Result<(), String> {
+    let Some(block) = &layer.token_block else { return Ok(()) };
+    norm_is_sane(block.norm)?;
+    match inputs.map(|inputs| inputs.width) {
+        Some(width) if width == block.width => Ok(()),
+        width => {
+            Err(format!("reads inputs {} wide, and those of the layers are {width:?} wide", block.width))
+        }
+    }
 }
 
 fn latent_is_sane(latent: &LatentAttention, ropes: &[Rope]) -> Result<(), String> {
@@ -188,6 +234,13 @@ fn experts_are_sane(moe: &MixtureOfExperts) -> Result<(), String> {
     }
     if let Some(shared) = moe.shared.filter(|shared| shared.inner == 0 || shared.inner > LARGEST) {
         return Err(format!("has an impossible shared expert of width {}", shared.inner));
+    }
+    if let Some(apart) = &moe.apart {
+        apart.norms().into_iter().try_for_each(|(norm, _)| norm_is_sane(norm))?;
+        positive(apart.router_scale).map_err(|what| format!("has a factor on its router that {what}"))?;
+        if moe.shared.is_none() {
+            return Err("has experts apart from a shared one that is not there".into());
+        }
     }
     if let Activation::ClampedSwiglu { alpha, limit } = moe.activation {
         positive(alpha)

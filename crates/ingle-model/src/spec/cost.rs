@@ -1,13 +1,13 @@
 //! What a step costs: bytes read and operations done, counted from the same description the executors run.
 
-use super::{FeedForward, Mixer, ModelSpec, Role, TensorSpec, Visibility};
+use super::{FeedForward, KeyValues, Mixer, ModelSpec, Role, TensorSpec, Visibility};
 
 /// The smallest thing that can be placed on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// The token table.
+    /// The token table, and what else is made of a token before the first layer.
     Embedding,
-    /// A layer's mixer, its norms and its KV.
+    /// A layer's mixer, its norms, its token block and its KV.
     Mixer(usize),
     /// A layer's dense feed-forward.
     Dense(usize),
@@ -106,6 +106,16 @@ impl Mixer {
     /// What this mixer caches.
     pub fn kv(&self) -> Vec<KvSpec> {
         match self {
+            Mixer::Attention(attention) if matches!(attention.key_values, KeyValues::OfLayer(_)) => {
+                Vec::new()
+            }
+            _ => self.cached(),
+        }
+    }
+
+    /// What this mixer works with of earlier positions, in its own cache or an earlier layer's.
+    fn cached(&self) -> Vec<KvSpec> {
+        match self {
             Mixer::Attention(attention) => {
                 let kind = match (attention.visibility, attention.window) {
                     (Visibility::Causal, Some(window)) => KvKind::Window(window),
@@ -160,7 +170,7 @@ impl Mixer {
             _ => None,
         };
         let latent_seen = top_k.map_or(context, |top_k| context.min(top_k));
-        self.kv()
+        self.cached()
             .iter()
             .map(|kv| match kv.kind {
                 KvKind::Full => kv.values as f64 * context * bytes.values,
@@ -193,17 +203,15 @@ impl ModelSpec {
         use Role::*;
         let Some(layer) = layer else {
             return match role {
-                Embedding | PositionEmbedding | TokenTypeEmbedding | EmbeddingNorm | EmbeddingNormBias => {
-                    Part::Embedding
-                }
+                EmbeddingNorm | EmbeddingNormBias | LayerInputProjection | LayerInputNorm => Part::Embedding,
+                role if role.is_table() => Part::Embedding,
                 _ => Part::Head,
             };
         };
         match role {
             Gate | Up | Down | UpBias | DownBias => Part::Dense(layer),
-            Router | RouterBias | SelectionBias | SharedGate | SharedUp | SharedDown | SharedRouter => {
-                Part::Shared(layer)
-            }
+            Router | RouterBias | SelectionBias | SharedGate | SharedUp | SharedDown | SharedRouter
+            | ExpertScale => Part::Shared(layer),
             role if role.is_routed_expert() => Part::Experts(layer),
             // the norms around a feed-forward are a few kilobytes; they travel with the layer's mixer
             _ => Part::Mixer(layer),
@@ -219,7 +227,7 @@ impl ModelSpec {
             let used = self.share_used(part, role, load);
             cost.weight_bytes += bytes * used;
             let rows_through = match part {
-                Part::Embedding => 0.0,
+                Part::Embedding if role.is_table() => 0.0,
                 Part::Head => load.logits as f64,
                 Part::Experts(layer) => match &self.layers[layer].feed_forward {
                     FeedForward::Experts(moe) => rows * moe.used as f64 / moe.experts as f64,
@@ -259,9 +267,10 @@ impl ModelSpec {
     }
 
     /// Bytes of all tensors the network uses as an executor keeps them: stored bytes, except where a file's encoding has
-    /// no block format of its own (fp8 with block scales).
+    /// no block format of its own (fp8 with block scales). The table of layers' inputs stays in the file.
     pub fn resident_bytes(&self) -> u64 {
-        self.tensors.iter().map(TensorSpec::raw_bytes).sum()
+        let kept = self.tensors.iter().filter(|tensor| tensor.role != Role::LayerInputTable);
+        kept.map(TensorSpec::raw_bytes).sum()
     }
 
     /// Stored bytes of all tensors the network uses.
@@ -293,7 +302,7 @@ impl ModelSpec {
     /// Share of a tensor's bytes that a step reads: looked-up rows of the embedding, touched experts, else all.
     fn share_used(&self, part: Part, role: Role, load: &Load) -> f64 {
         match part {
-            Part::Embedding => (load.tokens as f64 / self.vocabulary as f64).min(1.0),
+            Part::Embedding if role.is_table() => (load.tokens as f64 / self.vocabulary as f64).min(1.0),
             Part::Head if load.logits == 0 => 0.0,
             Part::Experts(layer) if role.is_routed_expert() => match &self.layers[layer].feed_forward {
                 // expected share of distinct experts when each token picks `used` uniformly

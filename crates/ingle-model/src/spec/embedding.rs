@@ -13,11 +13,32 @@ pub struct Embedding {
     pub token_types: Option<usize>,
     /// On the sum.
     pub norm: Option<Norm>,
+    /// What every layer is given of a token beside the residual stream.
+    pub layer_inputs: Option<LayerInputs>,
+}
+
+/// A row per token and layer, for [`TokenBlock`](super::TokenBlock)s: with the first layer's input `x`, for layer `l`
+/// `scale * (table_scale * table[id][l] + norm(projection_scale * (projection x)[l]))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerInputs {
+    /// Rows of the table, one per token id; a row holds the parts of all layers, first to last.
+    pub rows: usize,
+    /// Width of a layer's part.
+    pub width: usize,
+    /// Table rows are multiplied by this.
+    pub table_scale: f32,
+    /// Projected rows are multiplied by this.
+    pub projection_scale: f32,
+    /// Of each layer's part of the projected rows, one weight for all.
+    pub norm: Norm,
+    /// On the sum.
+    pub scale: f32,
 }
 
 impl Embedding {
     /// Token rows and nothing else.
-    pub const PLAIN: Embedding = Embedding { scale: 1.0, positions: None, token_types: None, norm: None };
+    pub const PLAIN: Embedding =
+        Embedding { scale: 1.0, positions: None, token_types: None, norm: None, layer_inputs: None };
 
     /// Token rows times a factor.
     pub fn scaled(scale: f32) -> Embedding {

@@ -1,5 +1,7 @@
 //! Feed-forward blocks: dense, and mixture of experts with every gating rule in use.
 
+use super::{Norm, Role};
+
 /// How a layer transforms each position.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FeedForward {
@@ -73,6 +75,37 @@ pub struct MixtureOfExperts {
     pub expert_bias: bool,
     /// A network every token uses.
     pub shared: Option<SharedExpert>,
+    /// The routed experts stand apart from the shared one.
+    pub apart: Option<Apart>,
+}
+
+/// Routed experts beside a shared one rather than with it (Gemma 4): they and the router read the layer's residual stream
+/// `x` through norms of their own, the shared expert reads the feed-forward's usual input `h`, and both outputs are
+/// normed before they are added: `after_shared(shared(h)) + after_routed(routed(before_routed(x)))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Apart {
+    /// On the router's input.
+    pub router: Norm,
+    /// Router logits are multiplied by this.
+    pub router_scale: f32,
+    /// On the routed experts' input.
+    pub before_routed: Norm,
+    /// On the sum of the routed experts' outputs.
+    pub after_routed: Norm,
+    /// On the shared expert's output.
+    pub after_shared: Norm,
+}
+
+impl Apart {
+    /// Each norm with the role of its weight.
+    pub fn norms(&self) -> [(Norm, Role); 4] {
+        [
+            (self.router, Role::RouterNorm),
+            (self.before_routed, Role::RoutedNorm),
+            (self.after_routed, Role::RoutedPostNorm),
+            (self.after_shared, Role::SharedPostNorm),
+        ]
+    }
 }
 
 /// The router's rule. Selection uses `scores + selection bias`; weights are the unbiased scores of the selected.
@@ -88,6 +121,8 @@ pub struct Gating {
     pub groups: Option<ExpertGroups>,
     /// Weights are divided by their sum.
     pub normalise: bool,
+    /// Weights are then multiplied by a stored number of their expert.
+    pub expert_scale: bool,
     /// Weights are multiplied by this last.
     pub scale: f32,
 }

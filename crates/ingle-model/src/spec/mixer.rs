@@ -45,6 +45,10 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Norm of each query and key head before rotation, one weight shared by all heads.
     pub qk_norm: Option<Norm>,
+    /// Norm of each value head.
+    pub value_norm: Option<Norm>,
+    /// Where keys and values come from.
+    pub key_values: KeyValues,
     /// Query, key and value projections have a bias.
     pub qkv_bias: bool,
     /// The output projection has a bias.
@@ -57,7 +61,27 @@ pub struct Attention {
     pub output_gate: bool,
 }
 
+/// Where a layer's keys and values come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyValues {
+    /// Keys and values have a projection each.
+    #[default]
+    Projected,
+    /// One projection gives both: values are its rows as they are, keys the same rows normed and rotated.
+    Joint,
+    /// They are those that an earlier layer has cached: this one projects queries only, and caches nothing.
+    OfLayer(usize),
+}
+
 impl Attention {
+    /// The layer, of this one and those before it, in whose cache its keys and values are.
+    pub fn cached_by(&self, layer: usize) -> usize {
+        match self.key_values {
+            KeyValues::Projected | KeyValues::Joint => layer,
+            KeyValues::OfLayer(earlier) => earlier,
+        }
+    }
+
     /// Positions that the one at `position` sees in a sequence of `length` positions.
     pub fn seen(&self, position: usize, length: usize) -> Range<usize> {
         let window = self.window.unwrap_or(usize::MAX);

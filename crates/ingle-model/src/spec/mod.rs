@@ -13,14 +13,14 @@ mod tensors;
 mod unused;
 
 pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
-pub use embedding::{Embedding, PooledRow, Pooling};
+pub use embedding::{Embedding, LayerInputs, PooledRow, Pooling};
 pub use feed_forward::{
-    Activation, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Plain,
+    Activation, Apart, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Plain,
     PlainActivation, Scoring, SharedExpert,
 };
 pub use mixer::{
-    Attention, DecayForm, GatedDeltaNet, KeyUpLayout, LatentAttention, Mixer, SparseIndexer, ValueHeadOrder,
-    Visibility,
+    Attention, DecayForm, GatedDeltaNet, KeyUpLayout, KeyValues, LatentAttention, Mixer, SparseIndexer,
+    ValueHeadOrder, Visibility,
 };
 pub use next_token::NextTokenBlock;
 pub use rope::{AxisLayout, AxisSections, Pairing, Rope, RopeScaling, Yarn};
@@ -63,7 +63,8 @@ pub struct ModelSpec {
     pub notices: Vec<String>,
 }
 
-/// One layer: `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward.
+/// One layer: `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward; then, where the layer has
+/// them, `x = x + norm(out(activation(gate x, input)))` of the token block and `x = output_scale * x`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
     /// Mixes information between positions.
@@ -72,6 +73,29 @@ pub struct LayerSpec {
     pub feed_forward: FeedForward,
     /// Norms and where they sit.
     pub norms: LayerNorms,
+    /// What the layer makes of its own input of each token.
+    pub token_block: Option<TokenBlock>,
+    /// The layer's output is multiplied by a stored number.
+    pub output_scale: bool,
+}
+
+impl LayerSpec {
+    /// A layer of a mixer and a feed-forward only.
+    pub fn new(mixer: Mixer, feed_forward: FeedForward, norms: LayerNorms) -> LayerSpec {
+        LayerSpec { mixer, feed_forward, norms, token_block: None, output_scale: false }
+    }
+}
+
+/// A gated block whose gate reads the residual stream, and whose other factor is the layer's part of the
+/// [`LayerInputs`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenBlock {
+    /// Width of the layer's part.
+    pub width: usize,
+    /// How the gate and the layer's part combine.
+    pub activation: Activation,
+    /// On the block's output, before it joins the residual stream.
+    pub norm: Norm,
 }
 
 /// The norms around a layer's two blocks; an absent one is the identity.
@@ -127,7 +151,7 @@ impl LayerNorms {
     }
 }
 
-/// A normalisation with a stored weight.
+/// A normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
     /// What is computed.
@@ -148,6 +172,11 @@ impl Norm {
     pub fn layer(epsilon: f32) -> Norm {
         Norm { kind: NormKind::Layer, epsilon, weight_offset: 0.0 }
     }
+
+    /// RMS norm without a weight.
+    pub fn bare(epsilon: f32) -> Norm {
+        Norm { kind: NormKind::Bare, epsilon, weight_offset: 0.0 }
+    }
 }
 
 /// Kinds of normalisation.
@@ -157,6 +186,8 @@ pub enum NormKind {
     Rms,
     /// `(x - mean) * w / sqrt(variance + epsilon) + b`.
     Layer,
+    /// `x / sqrt(mean(x^2) + epsilon)`: nothing is stored.
+    Bare,
 }
 
 /// From the normed hidden row to logits.
@@ -183,7 +214,8 @@ impl ModelSpec {
     }
 
     /// Parameters that one token's forward pass uses: of the routed experts only the chosen ones. A table that is
-    /// only looked into (an untied embedding) counts whole, as published "active" figures count it.
+    /// only looked into (an untied embedding) counts whole, as published "active" figures count it; of the table of
+    /// layers' inputs, which is most of some models, a row counts.
     pub fn active_parameters(&self) -> u64 {
         self.needs()
             .iter()
@@ -194,10 +226,22 @@ impl ModelSpec {
                     Some(FeedForward::Experts(moe)) if routed => {
                         elements / moe.experts as u64 * moe.used as u64
                     }
+                    _ if need.role == Role::LayerInputTable => need.columns() as u64,
                     _ => elements,
                 }
             })
             .sum()
+    }
+
+    /// Width of the rows that a norm of this role acts on: one without a weight does not show it.
+    pub fn norm_width(&self, role: Role, layer: Option<usize>) -> usize {
+        let mixer = layer.and_then(|layer| self.layer(layer)).map(|layer| &layer.mixer);
+        match (role, mixer, &self.embedding.layer_inputs) {
+            (Role::QueryNorm | Role::KeyNorm, Some(Mixer::Attention(attention)), _) => attention.key_dim,
+            (Role::ValueNorm, Some(Mixer::Attention(attention)), _) => attention.value_dim,
+            (Role::LayerInputNorm, _, Some(inputs)) => inputs.width,
+            _ => self.hidden,
+        }
     }
 
     /// The bound tensor of a role, if the network has one.

@@ -41,6 +41,13 @@ pub enum RopeScaling {
     },
     /// YaRN (arXiv:2309.00071): slow pairs divided by the factor, fast pairs untouched, a ramp between.
     Yarn(Yarn),
+    /// The first pairs turn as trained, divided by the factor; the others stand still (Gemma 4, "proportional").
+    Leading {
+        /// Pairs that turn.
+        pairs: usize,
+        /// Divisor.
+        factor: f64,
+    },
     /// Each pair's frequency divided by a number of its own (Llama 3.1, stored in the file).
     Divisors(Vec<f32>),
 }
@@ -92,6 +99,8 @@ impl Rope {
             .map(|pair| match &self.scaling {
                 RopeScaling::None => trained(pair),
                 RopeScaling::Linear { factor } => trained(pair) / factor,
+                RopeScaling::Leading { pairs, factor } if pair < *pairs => trained(pair) / factor,
+                RopeScaling::Leading { .. } => 0.0,
                 RopeScaling::Divisors(divisors) => {
                     trained(pair) / f64::from(divisors.get(pair).copied().unwrap_or(1.0))
                 }
@@ -147,6 +156,15 @@ mod tests {
         assert_ne!(yarn(true).frequencies()[12], yarn(false).frequencies()[12]);
         let RopeScaling::Yarn(scaling) = yarn(true).scaling else { unreachable!() };
         assert!((scaling.magnitude() - 1.34657).abs() < 1e-5);
+    }
+
+    #[test]
+    fn pairs_that_stand_still_leave_the_speed_of_the_others_alone() {
+        let plain = Rope::plain(16, 10_000.0, Pairing::Halves);
+        let some = Rope { scaling: RopeScaling::Leading { pairs: 3, factor: 2.0 }, ..plain.clone() };
+        let (all, some) = (plain.frequencies(), some.frequencies());
+        assert_eq!(some[..3], [all[0] / 2.0, all[1] / 2.0, all[2] / 2.0]);
+        assert_eq!(some[3..], [0.0; 5]);
     }
 
     #[test]

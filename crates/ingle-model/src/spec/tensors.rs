@@ -1,8 +1,8 @@
 //! The tensors a network needs, derived from its description, and where a file keeps them.
 
 use super::{
-    Attention, FeedForward, GatedDeltaNet, KeyUpLayout, LatentAttention, LayerSpec, Mixer, ModelSpec, Norm,
-    NormKind,
+    Apart, Attention, FeedForward, GatedDeltaNet, KeyUpLayout, KeyValues, LatentAttention, LayerSpec, Mixer,
+    ModelSpec, Norm, NormKind,
 };
 use crate::source::TensorInfo;
 
@@ -15,6 +15,10 @@ pub enum Role {
     TokenTypeEmbedding,
     EmbeddingNorm,
     EmbeddingNormBias,
+    /// `[rows, layers * width]`, looked into
+    LayerInputTable,
+    LayerInputProjection,
+    LayerInputNorm,
     FinalNorm,
     FinalNormBias,
     /// Of the pooled row, by number.
@@ -43,6 +47,7 @@ pub enum Role {
     ValueBias,
     QueryNorm,
     KeyNorm,
+    ValueNorm,
     Output,
     OutputBias,
     Sinks,
@@ -90,6 +95,18 @@ pub enum Role {
     SharedUp,
     SharedDown,
     SharedRouter,
+    ExpertScale,
+    // norms of routed experts that stand apart
+    RouterNorm,
+    RoutedNorm,
+    RoutedPostNorm,
+    SharedPostNorm,
+    // token block
+    TokenGate,
+    TokenOutput,
+    TokenNorm,
+    /// One number.
+    OutputScale,
     // blocks that predict further tokens
     NextEmbeddingNorm,
     NextHiddenNorm,
@@ -102,6 +119,12 @@ impl Role {
     pub fn is_routed_expert(self) -> bool {
         use Role::*;
         matches!(self, ExpertGate | ExpertUp | ExpertDown) || self.is_expert_bias()
+    }
+
+    /// True for tables of which a token uses a row.
+    pub fn is_table(self) -> bool {
+        use Role::*;
+        matches!(self, Embedding | PositionEmbedding | TokenTypeEmbedding | LayerInputTable)
     }
 
     /// The bias that a layer norm has beside its weight.
@@ -261,6 +284,13 @@ impl ModelSpec {
         ];
         needs.extend(tables.into_iter().filter_map(|(rows, role)| Some(global(role, &[rows?, self.hidden]))));
         needs.extend(norm(self.embedding.norm, Role::EmbeddingNorm));
+        if let Some(inputs) = &self.embedding.layer_inputs {
+            let width = self.layers.len() * inputs.width;
+            needs.push(global(Role::LayerInputTable, &[inputs.rows, width]));
+            needs.push(global(Role::LayerInputProjection, &[width, self.hidden]));
+            let roles = norm_roles(inputs.norm, Role::LayerInputNorm).into_iter();
+            needs.extend(roles.map(|role| global(role, &[inputs.width])));
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             let shapes = layer_needs(layer, self.hidden);
             needs.extend(shapes.into_iter().map(|(role, shape)| Need { role, layer: Some(index), shape }));
@@ -282,10 +312,13 @@ impl ModelSpec {
     }
 }
 
-/// The weight of a norm, and its bias where it has one.
+/// The weight of a norm and its bias, as far as it has them.
 fn norm_roles(norm: Norm, weight: Role) -> Vec<Role> {
-    let bias = weight.norm_bias().filter(|_| norm.kind == NormKind::Layer);
-    [weight].into_iter().chain(bias).collect()
+    match norm.kind {
+        NormKind::Bare => Vec::new(),
+        NormKind::Rms => vec![weight],
+        NormKind::Layer => [weight].into_iter().chain(weight.norm_bias()).collect(),
+    }
 }
 
 pub(super) type Shapes = Vec<(Role, Vec<usize>)>;
@@ -301,6 +334,14 @@ pub(super) fn layer_needs(layer: &LayerSpec, hidden: usize) -> Shapes {
         Mixer::DeltaNet(delta) => delta_needs(delta, hidden, &mut shapes),
     }
     feed_forward_needs(&layer.feed_forward, hidden, &mut shapes);
+    if let Some(block) = &layer.token_block {
+        shapes.push((Role::TokenGate, vec![block.width, hidden]));
+        shapes.push((Role::TokenOutput, vec![hidden, block.width]));
+        shapes.extend(norm_roles(block.norm, Role::TokenNorm).into_iter().map(|role| (role, vec![hidden])));
+    }
+    if layer.output_scale {
+        shapes.push((Role::OutputScale, vec![1]));
+    }
     shapes
 }
 
@@ -308,19 +349,30 @@ fn attention_needs(attention: &Attention, hidden: usize, shapes: &mut Shapes) {
     let queries = attention.heads * attention.key_dim * if attention.output_gate { 2 } else { 1 };
     let keys = attention.kv_heads * attention.key_dim;
     let values = attention.kv_heads * attention.value_dim;
-    for (role, bias, rows) in [
+    let projections = [
         (Role::Query, Role::QueryBias, queries),
         (Role::Key, Role::KeyBias, keys),
         (Role::Value, Role::ValueBias, values),
-    ] {
+    ];
+    let own = match attention.key_values {
+        KeyValues::Projected => 3,
+        KeyValues::Joint => 2,
+        KeyValues::OfLayer(_) => 1,
+    };
+    for (role, bias, rows) in projections.into_iter().take(own) {
         shapes.push((role, vec![rows, hidden]));
         if attention.qkv_bias {
             shapes.push((bias, vec![rows]));
         }
     }
-    if attention.qk_norm.is_some() {
-        shapes.push((Role::QueryNorm, vec![attention.key_dim]));
-        shapes.push((Role::KeyNorm, vec![attention.key_dim]));
+    let head_norms = [
+        (attention.qk_norm, Role::QueryNorm, attention.key_dim),
+        (attention.qk_norm.filter(|_| own > 1), Role::KeyNorm, attention.key_dim),
+        (attention.value_norm.filter(|_| own > 1), Role::ValueNorm, attention.value_dim),
+    ];
+    for (norm, role, width) in head_norms {
+        let roles = norm.map(|norm| norm_roles(norm, role)).unwrap_or_default();
+        shapes.extend(roles.into_iter().map(|role| (role, vec![width])));
     }
     if attention.sinks {
         shapes.push((Role::Sinks, vec![attention.heads]));
@@ -396,6 +448,12 @@ fn feed_forward_needs(feed_forward: &FeedForward, hidden: usize, shapes: &mut Sh
             }
             if moe.gating.selection_bias {
                 shapes.push((Role::SelectionBias, vec![moe.experts]));
+            }
+            if moe.gating.expert_scale {
+                shapes.push((Role::ExpertScale, vec![moe.experts]));
+            }
+            for (norm, role) in moe.apart.iter().flat_map(Apart::norms) {
+                shapes.extend(norm_roles(norm, role).into_iter().map(|role| (role, vec![hidden])));
             }
             for (role, bias, rows, columns) in [
                 (Role::ExpertGate, Role::ExpertGateBias, moe.inner, hidden),

@@ -1,5 +1,6 @@
 //! Families against published configurations, against wrong ones, and against the goldens.
 
+mod gemma4;
 mod gguf;
 mod goldens;
 mod published;

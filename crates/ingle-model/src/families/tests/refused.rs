@@ -4,7 +4,7 @@ use super::hub;
 use serde_json::{Value, json};
 
 /// Each `(pointer, value, words the message must have)` applied to a good configuration.
-fn all_refused(good: &Value, changes: &[(&str, Value, &str)]) {
+pub(super) fn all_refused(good: &Value, changes: &[(&str, Value, &str)]) {
     hub(good, 32).unwrap_or_else(|error| panic!("the configuration itself: {error}"));
     for (pointer, value, said) in changes {
         let mut config = good.clone();

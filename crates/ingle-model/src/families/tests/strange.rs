@@ -1,7 +1,7 @@
 //! Any value under any key gives a description or an error, never a panic.
 
 use super::refused::{deepseek, gemma3, gpt_oss, hybrid, qwen3_moe};
-use super::{gguf, hub};
+use super::{gemma4, gguf, hub};
 use crate::metadata::{IntegerWidth, Value as Held};
 use serde_json::{Value, json};
 
@@ -45,7 +45,8 @@ fn paths(document: &Value, prefix: &str) -> Vec<String> {
 #[test]
 fn strange_configurations() {
     let mut described = 0;
-    for good in [deepseek(), gemma3(), gpt_oss(), hybrid(), qwen3_moe()] {
+    let fourth = [gemma4::small(), gemma4::with_experts()];
+    for good in [deepseek(), gemma3(), gpt_oss(), hybrid(), qwen3_moe()].into_iter().chain(fourth) {
         for path in paths(&good, "") {
             for value in strange() {
                 let mut config = good.clone();

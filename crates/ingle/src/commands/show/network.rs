@@ -2,8 +2,9 @@
 
 use crate::figures::grouped;
 use ingle_model::spec::{
-    Activation, Attention, FeedForward, Head, LatentAttention, LayerSpec, Mixer, ModelSpec, NormKind,
-    Pairing, PlainActivation, PooledRow, Pooling, Rope, RopeScaling, Scoring, SparseIndexer, Visibility,
+    Activation, Attention, FeedForward, Head, KeyValues, LatentAttention, LayerSpec, Mixer, ModelSpec,
+    NormKind, Pairing, PlainActivation, PooledRow, Pooling, Rope, RopeScaling, Scoring, SparseIndexer,
+    Visibility,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
         let kind = match norm.kind {
             NormKind::Rms => "RMS",
             NormKind::Layer => "layer",
+            NormKind::Bare => "RMS without a weight",
         };
         lines.push(("norm".to_owned(), format!("{kind}, epsilon {:e}", norm.epsilon)));
     }
@@ -40,6 +42,11 @@ pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
     }
     if let Some(positions) = spec.embedding.positions {
         lines.push(("positions".to_owned(), format!("{} learned", grouped(positions as u64))));
+    }
+    if let Some(inputs) = spec.embedding.layer_inputs {
+        let words =
+            format!("{} values of {} tokens for each layer", inputs.width, grouped(inputs.rows as u64));
+        lines.push(("layer inputs".to_owned(), words));
     }
     if !spec.next_token.is_empty() {
         let blocks = if spec.next_token.len() == 1 { "prediction block" } else { "prediction blocks" };
@@ -198,6 +205,7 @@ fn attention_words(attention: &Attention) -> String {
     }
     let traits = [
         (attention.qk_norm.is_some(), "QK-norm"),
+        (attention.value_norm.is_some(), "value norm"),
         (attention.qkv_bias, "QKV bias"),
         (attention.output_bias, "output bias"),
         (attention.sinks, "sinks"),
@@ -207,6 +215,11 @@ fn attention_words(attention: &Attention) -> String {
     ];
     for (_, name) in traits.iter().filter(|(there, _)| *there) {
         words += &format!(", {name}");
+    }
+    match attention.key_values {
+        KeyValues::Projected => {}
+        KeyValues::Joint => words += ", values from the keys' projection",
+        KeyValues::OfLayer(layer) => words += &format!(", keys and values of layer {layer}"),
     }
     words
 }
@@ -242,6 +255,7 @@ fn feed_forward(block: &FeedForward) -> String {
             };
             let shared = moe.shared.map(|shared| {
                 let gated = if shared.gated { "gated " } else { "" };
+                let gated = if moe.apart.is_some() { "separate " } else { gated };
                 format!(", {gated}shared expert {} wide", grouped(shared.inner as u64))
             });
             format!(
@@ -263,6 +277,10 @@ fn rope_words(rope: &Rope) -> String {
         RopeScaling::Linear { factor } => format!(", linear scaling by {factor}"),
         RopeScaling::Yarn(yarn) => {
             format!(", YaRN scaling by {} from {} tokens", yarn.factor, yarn.original_context)
+        }
+        RopeScaling::Leading { pairs, factor } => {
+            let slower = if *factor == 1.0 { String::new() } else { format!(", divided by {factor}") };
+            format!(", the first {pairs} pairs of {} only{slower}", rope.dims / 2)
         }
         RopeScaling::Divisors(_) => ", scaled by stored divisors".into(),
     };
