@@ -41,6 +41,15 @@ fn people_see_what_programs_see() {
 }
 
 #[test]
+fn a_rotation_that_no_layer_uses_is_not_the_indexers() {
+    let windowed = succeeds(&["show", &fixture("gguf/gemma3_text.gguf")]).out;
+    assert!(windowed.contains("linear scaling by 8, not used by any layer"), "{windowed}");
+    assert!(!windowed.contains("indexer"), "{windowed}");
+    let sparse = succeeds(&["show", &fixture("deepseek_v32")]).out;
+    assert!(sparse.contains("from 4096 tokens, for the indexer"), "{sparse}");
+}
+
+#[test]
 fn text_goes_to_ids_and_back() {
     let ids = succeeds(&["tokenize", "ember", "Hello there, né!", "--ids"]).out;
     let back = succeeds(&["tokenize", "ember", "--decode", ids.trim()]).out;

@@ -129,16 +129,27 @@ fn row_word(row: PooledRow) -> &'static str {
     }
 }
 
-/// Whom a rotary table serves, where there are several.
+/// Whom a rotary table serves, where there are several: layers, their indexers, or nobody (a network whose layers all have
+/// a window still describes the rotation of layers without one).
 fn rope_users(spec: &ModelSpec, index: usize) -> String {
-    let serves = |layer: &LayerSpec| match &layer.mixer {
+    let numbers = |serves: &dyn Fn(&Mixer) -> bool| -> Vec<usize> {
+        let served = spec.layers.iter().enumerate().filter(|(_, layer)| serves(&layer.mixer));
+        served.map(|(number, _)| number).collect()
+    };
+    let layers = numbers(&|mixer| match mixer {
         Mixer::Attention(attention) => attention.rope == Some(index),
         Mixer::Latent(latent) => latent.rope == index,
         Mixer::DeltaNet(_) => false,
-    };
-    let layers: Vec<usize> =
-        spec.layers.iter().enumerate().filter(|(_, layer)| serves(layer)).map(|(number, _)| number).collect();
-    if layers.is_empty() { ", for the indexer".into() } else { format!(", for layers {}", ranges(&layers)) }
+    });
+    let indexers = numbers(&|mixer| match mixer {
+        Mixer::Latent(latent) => latent.indexer.as_ref().is_some_and(|indexer| indexer.rope == index),
+        Mixer::Attention(_) | Mixer::DeltaNet(_) => false,
+    });
+    match (layers.is_empty(), indexers.is_empty()) {
+        (false, _) => format!(", for layers {}", ranges(&layers)),
+        (true, false) => ", for the indexer".into(),
+        (true, true) => ", not used by any layer".into(),
+    }
 }
 
 /// Layers that are the same, with their numbers, in order of first appearance.
