@@ -148,7 +148,15 @@ impl<'a> File<'a> {
                 _ => Err(Error::tensor(&stored.name, "must hold bytes, and so must its scales")),
             };
         }
-        if let Some(scales) = self.beside(&format!("{}_scale_inv", run.name)) {
+        if matches!(stored.format, Format::I8 | Format::I16 | Format::I32 | Format::I64 | Format::U8) {
+            let what = format!(
+                "holds integers ({:?}), and this network's weights are floating-point numbers or blocks of them",
+                stored.format
+            );
+            return Err(Error::tensor(&stored.name, what));
+        }
+        let inverse = format!("{}_scale_inv", run.name);
+        if let Some(scales) = self.beside(&inverse) {
             let block = self.block_size()?;
             let mut shape = run.shape.clone();
             let Some([rows, columns]) = shape.last_chunk_mut::<2>() else {
@@ -157,6 +165,12 @@ impl<'a> File<'a> {
             (*rows, *columns) = (rows.div_ceil(block[0]), columns.div_ceil(block[1]));
             expect_shape(scales, &shape)?;
             return Ok(Encoding::BlockScaled { scales: scales.clone(), block });
+        }
+        let sizes = self.header.keys.integers("quantization_config.weight_block_size")?;
+        if stored.format == Format::F8_E4M3 && sizes.is_some() {
+            let what =
+                "is missing from the file, and the fp8 weight beside it means nothing without its scales";
+            return Err(Error::tensor(&inverse, what));
         }
         self.refuse_scale(&run.name)?;
         Ok(Encoding::Plain)
@@ -180,15 +194,27 @@ impl<'a> File<'a> {
         }
     }
 
-    /// A bias that the network as described has no place for: its configuration and its tensors disagree, and
-    /// without it the answers would be wrong.
+    /// A layer or a bias that the network as described has no place for: its configuration and its tensors disagree,
+    /// and without it the answers would be wrong.
     fn refuse_contradiction(&self, name: &str, layers: usize) -> Result<()> {
-        let Some((stem, "bias")) = name.rsplit_once('.') else { return Ok(()) };
         let starts = ["blk.".to_owned(), format!("{}layers.", self.trunk)];
-        let number =
-            starts.iter().find_map(|start| name.strip_prefix(start)?.split('.').next()?.parse().ok());
-        let inside = number.is_some_and(|number: usize| number < layers);
-        if inside && self.used.contains(format!("{stem}.weight").as_str()) {
+        let number = starts
+            .iter()
+            .find_map(|start| name.strip_prefix(start)?.split('.').next()?.parse::<usize>().ok());
+        let Some(number) = number else { return Ok(()) };
+        if number >= layers {
+            let key = match self.header.dialect {
+                Dialect::Gguf => "block_count",
+                Dialect::Hub => "num_hidden_layers",
+            };
+            let what = format!(
+                "is in the file, and the network has {layers} layers, numbered from 0, by its metadata (`{key}`); \
+                 the file's metadata and its tensors disagree"
+            );
+            return Err(Error::tensor(name, what));
+        }
+        let Some((stem, "bias")) = name.rsplit_once('.') else { return Ok(()) };
+        if self.used.contains(format!("{stem}.weight").as_str()) {
             let what = "is in the file, and the network as its metadata describes it has no such bias; the file's \
                         metadata and its tensors disagree";
             return Err(Error::tensor(name, what));

@@ -146,8 +146,23 @@ pub(super) fn hub_rotated_share(keys: &Keys) -> Result<Option<f64>> {
     keys.float("partial_rotary_factor")
 }
 
+/// Settings are a JSON object (or `null`, or absent); a number or a word in their place would be passed over.
+fn expect_objects(keys: &Keys, table: &Table) -> Result<()> {
+    let nested = table.layer_type.map(|kind| format!("rope_parameters.{kind}"));
+    let names = nested.into_iter().chain(["rope_scaling", "rope_parameters"].map(str::to_owned));
+    match names.into_iter().find(|name| keys.get(name).is_some()) {
+        Some(name) => {
+            let what = "must be an object with rope settings, such as {\"rope_type\": \"yarn\", \"factor\": 4.0}, \
+                        or null";
+            Err(Error::metadata(keys.full(&name), what))
+        }
+        None => Ok(()),
+    }
+}
+
 /// From `config.json`.
 fn hub(keys: &Keys, table: &Table) -> Result<Read> {
+    expect_objects(keys, table)?;
     let group = group(keys, table);
     let inside = |name: &str| group.as_ref().map(|group| format!("{group}.{name}"));
     let float = |name: &str| inside(name).map_or(Ok(None), |name| keys.float(&name));
@@ -238,6 +253,11 @@ fn kind(keys: &Keys, group: &str) -> Result<Kind> {
             Err(Error::metadata(keys.full(&newer_key), what))
         }
         (Some(kind), _) | (None, Some(kind)) => Ok(kind),
+        (None, None) if keys.get(&format!("{group}.factor")).is_some() => {
+            let what =
+                "is missing, and a factor without a kind says nothing; supported here: default, linear, yarn";
+            Err(Error::metadata(keys.full(&newer_key), what))
+        }
         (None, None) => Ok(Kind::Default),
     }
 }

@@ -272,6 +272,11 @@ mod tests {
 
     /// The same with one tensor more in the file.
     fn described_with(key: &str, value: Value, extra: Option<&str>) -> Result<ModelSpec> {
+        described_of(key, value, extra, crate::Format::F32)
+    }
+
+    /// The same with the matrix `up_proj` in another format.
+    fn described_of(key: &str, value: Value, extra: Option<&str>, up: crate::Format) -> Result<ModelSpec> {
         let mut config = json!({
             "architectures": ["Qwen3ForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1,
             "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "intermediate_size": 16,
@@ -295,7 +300,7 @@ mod tests {
         let tensor = |(name, shape): (&str, &[usize])| TensorInfo {
             name: name.to_owned(),
             shape: shape.to_vec(),
-            format: crate::Format::F32,
+            format: if name.contains("up_proj") { up } else { crate::Format::F32 },
             file: 0,
             offset: 0,
             bytes: shape.iter().product::<usize>() * 4,
@@ -327,6 +332,10 @@ mod tests {
             ("rope_scaling", yarn(json!(0.0)), "rope"),
             ("rope_scaling", yarn(json!(-4.0)), "rope"),
             ("rope_scaling", json!({"rope_type": "spiral"}), "spiral"),
+            ("rope_scaling", json!({"factor": 4.0}), "rope_scaling.rope_type"),
+            ("rope_scaling", json!("yarn"), "must be an object"),
+            ("rope_scaling", json!([]), "must be an object"),
+            ("rope_parameters", json!(4.0), "rope_parameters"),
             ("hidden_act", json!("relu"), "relu"),
             ("rms_norm_eps", json!(1e30), "epsilon"),
             ("vocab_size", json!(31), "vocab_size"),
@@ -338,6 +347,23 @@ mod tests {
             let message = described(key, value.clone()).unwrap_err().to_string();
             assert!(message.contains(named), "{key} = {value}: {message}");
         }
+    }
+
+    #[test]
+    fn fp8_without_its_scales_and_integers_are_refused() {
+        let fp8 = json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+        let refused = |key, value, format| described_of(key, value, None, format).unwrap_err().to_string();
+        let message = refused("quantization_config", fp8, crate::Format::F8_E4M3);
+        assert!(message.contains("up_proj.weight_scale_inv` is missing"), "{message}");
+        let message = refused("hidden_act", json!("silu"), crate::Format::I16);
+        assert!(message.contains("up_proj.weight") && message.contains("I16"), "{message}");
+    }
+
+    #[test]
+    fn layers_that_the_configuration_does_not_count_are_refused() {
+        let name = "model.layers.1.mlp.up_proj.weight";
+        let message = described_with("hidden_act", json!("silu"), Some(name)).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("num_hidden_layers"), "{message}");
     }
 
     #[test]
