@@ -120,7 +120,8 @@ impl<'a> File<'a> {
         if shape.as_deref().map(squeezed) != Some(squeezed(&stored.shape)) {
             let what = format!(
                 "has shape {:?}, and the network needs {:?}; the file's metadata and its tensors disagree",
-                stored.shape, run.shape
+                stored.shape,
+                shape.as_ref().unwrap_or(&run.shape)
             );
             return Err(Error::tensor(&stored.name, what));
         }
