@@ -174,6 +174,12 @@ pub(crate) const SYSTEM_REMOVED: &str = "(system prompt removed)";
 /// `/system TEXT` and `--system` for a model that continues text.
 pub(crate) const SYSTEM_NEEDS_TEMPLATE: &str =
     "a system prompt needs a chat template; this model continues plain text, so write it into the text";
+/// Tools for a model that cannot be told of them.
+pub(crate) const TOOLS_NEED_TEMPLATE: &str =
+    "tools need a chat template; this model continues plain text and would not hear of them";
+/// Options about reasoning for a model that only continues text.
+pub(crate) const REASONING_NEEDS_TEMPLATE: &str =
+    "the model has no chat template: --think, --no-think, --reasoning-effort and --dialect have no effect";
 /// After `/clear`.
 pub(crate) const CLEARED: &str = "(the conversation is forgotten)";
 /// `--json` and `--quiet` make no sense at a keyboard.

@@ -104,6 +104,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if args.system.is_some() {
             anyhow::bail!(messages::SYSTEM_NEEDS_TEMPLATE);
         }
+        if args.tools.is_some() {
+            anyhow::bail!(messages::TOOLS_NEED_TEMPLATE);
+        }
+        if args.think || args.no_think || args.reasoning_effort.is_some() || args.dialect.is_some() {
+            notices.push(messages::REASONING_NEEDS_TEMPLATE.to_owned());
+        }
         settings.max_tokens = settings.max_tokens.or(Some(PLAIN_TOKENS));
         notices.push(messages::no_template(args.max_tokens.is_none().then_some(PLAIN_TOKENS)));
     }

@@ -104,6 +104,15 @@ fn a_base_model_continues_text_and_says_so() {
     }
     let refused = ingle(&["run", &fixture("qwen3"), "abc", "--system", "x"]);
     assert_eq!(refused.code, Some(1));
+
+    // what such a model cannot hear of is never dropped without a word
+    let file = folder("tools-without-template").join("tools.json");
+    std::fs::write(&file, r#"[{"type": "function", "function": {"name": "f"}}]"#).unwrap();
+    let refused = ingle(&["run", &fixture("qwen3"), "abc", "--tools", file.to_str().unwrap()]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("tools need a chat template"), "{}", refused.err);
+    let told = succeeds(&["run", &fixture("qwen3"), "abc", "--max-tokens", "2", "--no-think"]);
+    assert!(told.err.contains("--no-think") && told.err.contains("no effect"), "{}", told.err);
 }
 
 #[test]
