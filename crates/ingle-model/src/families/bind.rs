@@ -199,11 +199,17 @@ impl<'a> File<'a> {
     /// and without it the answers would be wrong.
     fn refuse_contradiction(&self, name: &str, layers: usize) -> Result<()> {
         let starts = ["blk.".to_owned(), format!("{}layers.", self.trunk)];
-        let number = starts
-            .iter()
-            .find_map(|start| name.strip_prefix(start)?.split('.').next()?.parse::<usize>().ok());
-        let Some(number) = number else { return Ok(()) };
-        if number >= layers {
+        let numbered = starts.iter().find_map(|start| {
+            Some((start, name.strip_prefix(start)?.split('.').next()?.parse::<usize>().ok()?))
+        });
+        if let Some((start, number)) = numbered
+            && number >= layers
+        {
+            // a block that predicts further tokens may be there without a word in the configuration
+            let further = ["eh_proj", "nextn.eh_proj"].map(|name| format!("{start}{number}.{name}.weight"));
+            if further.iter().any(|name| self.by_name.contains_key(name.as_str())) {
+                return Ok(());
+            }
             let key = match self.header.dialect {
                 Dialect::Gguf => "block_count",
                 Dialect::Hub => "num_hidden_layers",

@@ -140,6 +140,17 @@ fn a_block_that_predicts_further_tokens_is_found_and_costs_nothing() {
     assert_eq!(spec.weight_bytes(), without.weight_bytes());
     // one more layer, the matrix that joins its two inputs, and three norms
     let own: u64 = spec.next_token_needs().iter().map(Need::elements).sum();
+    let tensors = [
+        super::tensor("model.embed_tokens.weight", &[129_280, 7168]),
+        super::tensor("model.layers.4.eh_proj.weight", &[7168, 2 * 7168]),
+    ];
+    config["num_nextn_predict_layers"] = json!(0);
+    let keys = crate::Metadata::from_json(&config);
+    let silent = super::described(super::Dialect::Hub, &keys, &tensors).unwrap();
+    assert!(
+        silent.next_token.is_empty(),
+        "there without a word in the configuration: no error, and not used"
+    );
     let last = spec.needs().into_iter().filter(|need| need.layer == Some(3)).map(|need| need.elements());
     assert_eq!(own, last.sum::<u64>() + 2 * 7168 * 7168 + 3 * 7168);
 }
