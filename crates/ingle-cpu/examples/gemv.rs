@@ -31,9 +31,17 @@ fn main() {
         "{:>7} {:>7} {:>9} {:>9} {:>7} {:>9}",
         "format", "threads", "GB/s", "read GB/s", "share", "GMAC/s"
     );
-    for format in
-        [Format::Q4_K, Format::Q6_K, Format::Q8_0, Format::BF16, Format::Q5_K, Format::Q4_0, Format::MXFP4]
-    {
+    for format in [
+        Format::Q4_K,
+        Format::Q6_K,
+        Format::Q8_0,
+        Format::BF16,
+        Format::Q5_K,
+        Format::Q4_0,
+        Format::MXFP4,
+        Format::Q4_1,
+        Format::IQ4_XS,
+    ] {
         let raw = random_bytes(rows * format.row_bytes(COLUMNS).expect("whole blocks"));
         let count = ((gigabytes * 1e9) as usize / raw.len()).max(1);
         let packer = Cpu::new(0);

@@ -16,11 +16,18 @@ pub(super) trait Format {
     const AHEAD: usize;
     /// What all results are multiplied by.
     const FACTOR: f32 = 1.0;
+    /// Whether a block has a [`minimum`](Self::minimum).
+    const MINIMA: bool = false;
 
     /// What the numbers of [`numbers`](Self::numbers) are too large by.
     fn offset<L: Lanes>() -> i32;
     /// The scales of 16 rows.
     unsafe fn scale<L: Lanes>(at: *const u8) -> L::Floats;
+    /// What is added to the scaled numbers of 16 rows; `at` is where the scales are.
+    #[inline(always)]
+    unsafe fn minimum<L: Lanes>(_at: *const u8) -> L::Floats {
+        L::splat_f(0.0)
+    }
     /// 32 columns of numbers of 16 rows.
     unsafe fn numbers<L: Lanes>(at: *const u8) -> [L::Ints; 8];
     /// `start + numbers . activations`
@@ -32,7 +39,11 @@ pub(super) trait Format {
 
 /// [`dot_32`] for numbers stored with 128 added.
 #[inline(always)]
-unsafe fn dot_32_wide<L: Lanes>(start: L::Ints, numbers: &[L::Ints; 8], activations: *const i8) -> L::Ints {
+pub(super) unsafe fn dot_32_wide<L: Lanes>(
+    start: L::Ints,
+    numbers: &[L::Ints; 8],
+    activations: *const i8,
+) -> L::Ints {
     let (mut even, mut odd) = (start, L::splat(0));
     for t in 0..4 {
         even = L::dot_wide(even, numbers[2 * t], broadcast::<L>(activations, 2 * t));
@@ -43,7 +54,7 @@ unsafe fn dot_32_wide<L: Lanes>(start: L::Ints, numbers: &[L::Ints; 8], activati
 
 /// 32 columns of 4-bit codes of the numbers in a table.
 #[inline(always)]
-unsafe fn looked_up<L: Lanes>(at: *const u8, table: &[u8; 16]) -> [L::Ints; 8] {
+pub(super) unsafe fn looked_up<L: Lanes>(at: *const u8, table: &[u8; 16]) -> [L::Ints; 8] {
     let table = L::table(table);
     let mut numbers = [L::splat(0); 8];
     for t in 0..4 {
@@ -54,7 +65,8 @@ unsafe fn looked_up<L: Lanes>(at: *const u8, table: &[u8; 16]) -> [L::Ints; 8] {
     numbers
 }
 
-const fn raised(values: [i8; 16], by: i16) -> [u8; 16] {
+/// A table with `by` added to each entry.
+pub(super) const fn raised(values: [i8; 16], by: i16) -> [u8; 16] {
     let mut bytes = [0; 16];
     let mut i = 0;
     while i < 16 {
@@ -107,6 +119,33 @@ impl Format for Q4_0 {
     #[inline(always)]
     unsafe fn scale<L: Lanes>(at: *const u8) -> L::Floats {
         L::load_f16(at)
+    }
+
+    #[inline(always)]
+    unsafe fn numbers<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
+        nibbles::<L>(at)
+    }
+}
+
+pub(super) struct Q4_1;
+
+impl Format for Q4_1 {
+    const LAYOUT: BlockLayout = BlockLayout::Q4_1;
+    const AHEAD: usize = 6 * 1024;
+    const MINIMA: bool = true;
+
+    fn offset<L: Lanes>() -> i32 {
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(at: *const u8) -> L::Floats {
+        L::load_f16(at)
+    }
+
+    #[inline(always)]
+    unsafe fn minimum<L: Lanes>(at: *const u8) -> L::Floats {
+        L::load_f16(at.add(32))
     }
 
     #[inline(always)]
@@ -218,7 +257,7 @@ unsafe fn multiply_rows<L: Lanes, F: Format, const M: usize>(
                 L::prefetch(scale.wrapping_add(F::AHEAD));
             }
         }
-        let d = F::scale::<L>(scale);
+        let (d, minimum) = (F::scale::<L>(scale), F::minimum::<L>(scale));
         let numbers = F::numbers::<L>(numbers);
         for m in 0..M {
             let block = m * blocks + b;
@@ -226,6 +265,10 @@ unsafe fn multiply_rows<L: Lanes, F: Format, const M: usize>(
             let dot = F::dot::<L>(start, &numbers, values.add(m * columns + b * BLOCK));
             let scale = L::mul_f(d, L::splat_f(*scales.add(block)));
             results[m] = L::fma(L::to_floats(dot), scale, results[m]);
+            if F::MINIMA {
+                let sum = L::splat_f(*sums.add(block) as f32 * *scales.add(block));
+                results[m] = L::fma(minimum, sum, results[m]);
+            }
         }
     }
     for m in 0..M {

@@ -122,8 +122,10 @@ macro_rules! kernel_table {
             compile!($features q4_k(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::with_minima::<L, false>);
             compile!($features q5_k(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::with_minima::<L, true>);
             compile!($features q6_k(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::q6_k::<L>);
+            compile!($features iq4_xs(w: &[u8], x: Int8Rows<'_, 256>, t: &mut Tile) = superblocks::iq4_xs::<L>);
             compile!($features q8_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q8_0>);
             compile!($features q4_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q4_0>);
+            compile!($features q4_1(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q4_1>);
             compile!($features q5_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q5_0>);
             compile!($features iq4_nl(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Iq4Nl>);
             compile!($features mxfp4(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Mxfp4>);
@@ -171,8 +173,8 @@ macro_rules! kernel_table {
             $crate::kernels::Kernels {
                 isa: $isa,
                 float: [float_f32, float_f16, float_bf16],
-                superblock: [q4_k, q5_k, q6_k],
-                block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4],
+                superblock: [q4_k, q5_k, q6_k, iq4_xs],
+                block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4, q4_1],
                 quantise_256,
                 quantise_32,
                 square_sum,

@@ -8,7 +8,9 @@
 //! |---|---|
 //! | Q4_K, Q5_K | per 256 columns: 16 f16 scales, 16 f16 minimum scales, three vectors of 6-bit scales and minima (see `SCALE_LINES`), then per 32 columns 4 nibble vectors (Q5_K: and 1 vector of fifth bits) |
 //! | Q6_K | per 256 columns: 16 f32 scales, 4 vectors of i8 scales, then per 16 columns 2 nibble vectors and 1 of the upper 2 bits |
+//! | IQ4_XS | per 256 columns: 16 f16 scales, two vectors' worth of 6-bit scales (see `IQ4_XS_SCALES`), then per 32 columns 4 nibble vectors |
 //! | Q8_0, Q4_0, Q5_0, IQ4_NL | per 64 columns: 2 x 16 f16 scales, then per 32 columns 8 vectors of bytes (+128), or 4 nibble vectors (Q5_0: and 1 of fifth bits) |
+//! | Q4_1 | per 32 columns: 16 f16 scales, 16 f16 minima, 4 nibble vectors |
 //! | MXFP4 | per 128 columns: 4 x 16 E8M0 scales, then per 32 columns 4 nibble vectors |
 //! | F32, F16, BF16 | per column: 16 numbers |
 //!
@@ -44,7 +46,18 @@ pub(crate) const Q6_K_NUMBERS: usize = Q6_K_SCALES + 4 * LINE;
 /// Bytes of 16 superblocks of Q6_K.
 pub(crate) const Q6_K_BYTES: usize = Q6_K_NUMBERS + 16 * 3 * LINE;
 
-/// Values of the codes of IQ4_NL.
+/// Where the upper bits of the scales of an IQ4_XS superblock start, 16 bits of each row; the lower bits, 32 of each
+/// row, follow them. Byte `x` of a row's 32 holds the lower 4 bits of scale `x` and, as its high nibble, of scale
+/// `4 + x`. The upper 2 bits of these two lie side by side in byte `x % 2` of the row's 16, in the low nibble for `x`
+/// below 2, else in the high one. Bit 5 is flipped against the file, which makes 6-bit two's complements of numbers
+/// that the file keeps 32 too large.
+pub(crate) const IQ4_XS_SCALES: usize = 32;
+/// Where the numbers of an IQ4_XS superblock start.
+pub(crate) const IQ4_XS_NUMBERS: usize = IQ4_XS_SCALES + 32 + LINE;
+/// Bytes of 16 superblocks of IQ4_XS.
+pub(crate) const IQ4_XS_BYTES: usize = IQ4_XS_NUMBERS + 8 * 4 * LINE;
+
+/// Values of the codes of IQ4_NL and IQ4_XS.
 pub(crate) const IQ4_NL_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 /// Twice the values of the codes of MXFP4.
@@ -53,7 +66,7 @@ pub(crate) const MXFP4_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, 
 /// A format in blocks of 32 columns, as it is packed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockLayout {
-    /// Bytes of the scales of 16 blocks.
+    /// Bytes of the scales (and minima) of 16 blocks.
     pub(crate) scale: usize,
     /// Bytes of the numbers of 16 blocks.
     pub(crate) numbers: usize,
@@ -62,6 +75,7 @@ pub(crate) struct BlockLayout {
 impl BlockLayout {
     pub(crate) const Q8_0: BlockLayout = BlockLayout { scale: 32, numbers: 8 * LINE };
     pub(crate) const Q4_0: BlockLayout = BlockLayout { scale: 32, numbers: 4 * LINE };
+    pub(crate) const Q4_1: BlockLayout = BlockLayout { scale: 64, numbers: 4 * LINE };
     pub(crate) const Q5_0: BlockLayout = BlockLayout { scale: 32, numbers: 5 * LINE };
     pub(crate) const IQ4_NL: BlockLayout = BlockLayout::Q4_0;
     pub(crate) const MXFP4: BlockLayout = BlockLayout { scale: 16, numbers: 4 * LINE };
@@ -103,8 +117,10 @@ pub fn group_bytes(format: Format, columns: usize) -> Option<usize> {
         Format::Q4_K => blocks.checked_mul(Q4_K_BYTES),
         Format::Q5_K => blocks.checked_mul(Q5_K_BYTES),
         Format::Q6_K => blocks.checked_mul(Q6_K_BYTES),
+        Format::IQ4_XS => blocks.checked_mul(IQ4_XS_BYTES),
         Format::Q8_0 => BlockLayout::Q8_0.bytes(blocks),
         Format::Q4_0 => BlockLayout::Q4_0.bytes(blocks),
+        Format::Q4_1 => BlockLayout::Q4_1.bytes(blocks),
         Format::Q5_0 => BlockLayout::Q5_0.bytes(blocks),
         Format::IQ4_NL => BlockLayout::IQ4_NL.bytes(blocks),
         Format::MXFP4 => BlockLayout::MXFP4.bytes(blocks),

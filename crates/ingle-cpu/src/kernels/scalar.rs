@@ -5,8 +5,9 @@ use half::{bf16, f16};
 
 use super::gates::{ERFC, ERFC_T};
 use super::layout::{
-    self, BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
-    Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
+    self, BLOCK, BlockLayout, IQ4_NL_VALUES, IQ4_XS_BYTES, IQ4_XS_NUMBERS, IQ4_XS_SCALES, LINE,
+    MXFP4_DOUBLED, NUMBERS, Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES,
+    SUPERBLOCK,
 };
 use super::{
     DELTA_PANEL, DeltaGates, FloatRows, GROUP, Int8Rows, Isa, Kernels, PAGE, PageWeights, Strided, Tile,
@@ -17,8 +18,8 @@ pub(super) fn table() -> &'static Kernels {
     &Kernels {
         isa: Isa::Scalar,
         float: [float_f32, float_f16, float_bf16],
-        superblock: [q4_k, q5_k, q6_k],
-        block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4],
+        superblock: [q4_k, q5_k, q6_k, iq4_xs],
+        block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4, q4_1],
         quantise_256,
         quantise_32,
         square_sum,
@@ -169,6 +170,31 @@ fn q6_k(weights: &[u8], input: Int8Rows<'_, 256>, tile: &mut Tile) {
     });
 }
 
+/// Scale `j` of row `r` of an IQ4_XS superblock.
+fn iq4_xs_scale(block: &[u8], r: usize, j: usize) -> i32 {
+    let lower = block[IQ4_XS_SCALES + 32 + 4 * r + j % 4] >> (j / 4 * 4) & 15;
+    let upper = block[IQ4_XS_SCALES + 2 * r + j % 2] >> (j % 4 / 2 * 4 + j / 4 * 2) & 3;
+    (i32::from(lower | upper << 4) ^ 32) - 32
+}
+
+fn iq4_xs(weights: &[u8], input: Int8Rows<'_, 256>, tile: &mut Tile) {
+    input.check();
+    let blocks = input.columns / SUPERBLOCK;
+    fill(input.rows(), tile, |m, r| {
+        let mut result = 0.0;
+        for s in 0..blocks {
+            let block = &weights[s * IQ4_XS_BYTES..][..IQ4_XS_BYTES];
+            let values = &input.values[m * input.columns + s * SUPERBLOCK..][..SUPERBLOCK];
+            let number = |c: usize| i32::from(IQ4_NL_VALUES[nibble(&block[IQ4_XS_NUMBERS..], r, c) as usize]);
+            let dots: i32 = (0..SUPERBLOCK)
+                .map(|c| iq4_xs_scale(block, r, c / 32) * number(c) * i32::from(values[c]))
+                .sum();
+            result += input.scales[m * blocks + s] * (half_at(block, 2 * r) * dots as f32);
+        }
+        result
+    });
+}
+
 fn blocks(
     layout: BlockLayout,
     weights: &[u8],
@@ -204,6 +230,25 @@ fn q8_0(weights: &[u8], input: Int8Rows<'_, 32>, tile: &mut Tile) {
 
 fn q4_0(weights: &[u8], input: Int8Rows<'_, 32>, tile: &mut Tile) {
     blocks(BlockLayout::Q4_0, weights, input, tile, half_scale, |vectors, r, c| nibble(vectors, r, c) - 8);
+}
+
+fn q4_1(weights: &[u8], input: Int8Rows<'_, 32>, tile: &mut Tile) {
+    input.check();
+    let layout = BlockLayout::Q4_1;
+    let blocks = input.columns / BLOCK;
+    fill(input.rows(), tile, |m, r| {
+        let mut result = 0.0;
+        for b in 0..blocks {
+            let (scales, numbers) = layout.find(b);
+            let values = &input.values[m * input.columns + b * BLOCK..][..BLOCK];
+            let number = |c: usize| nibble(&weights[numbers..][..layout.numbers], r, c);
+            let dot: i32 = (0..BLOCK).map(|c| number(c) * i32::from(values[c])).sum();
+            let (d, minimum) = (half_at(weights, scales + 2 * r), half_at(weights, scales + 32 + 2 * r));
+            let sum = input.sums[m * blocks + b] as f32;
+            result += input.scales[m * blocks + b] * (d * dot as f32 + minimum * sum);
+        }
+        result
+    });
 }
 
 fn q5_0(weights: &[u8], input: Int8Rows<'_, 32>, tile: &mut Tile) {

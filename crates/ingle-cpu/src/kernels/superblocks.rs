@@ -1,13 +1,16 @@
-//! Products with Q4_K, Q5_K and Q6_K: integer sums over a whole superblock of 256, one multiplication by its scale.
+//! Products with Q4_K, Q5_K, Q6_K and IQ4_XS: integer sums over a whole superblock of 256, one multiplication by its scale.
 //!
-//! The sums fit 32 bits: at most 256 x 127 x 31 x 63 for Q5_K and 256 x 127 x 32 x 128 for Q6_K.
+//! The sums fit 32 bits: at most 256 x 127 x 31 x 63 for Q5_K, 256 x 127 x 32 x 128 for Q6_K and 256 x 127 x 127 x 32
+//! for IQ4_XS.
 
 // Contract of `lanes`; besides, each function asserts the lengths that its pointers rely on.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+use super::blocks::{dot_32_wide, looked_up, raised};
 use super::lanes::{Lanes, broadcast, by_rows};
 use super::layout::{
-    LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
+    IQ4_NL_VALUES, IQ4_XS_BYTES, IQ4_XS_NUMBERS, IQ4_XS_SCALES, LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
+    Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
 };
 use super::{Int8Rows, Tile};
 
@@ -217,4 +220,70 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
     for m in 0..M {
         L::store_f(tile[first + m].as_mut_ptr(), results[m]);
     }
+}
+
+/// IQ4_XS.
+#[inline(always)]
+pub(super) unsafe fn iq4_xs<L: Lanes>(weights: &[u8], input: Int8Rows<'_, 256>, tile: &mut Tile) {
+    input.check();
+    assert!(weights.len() >= input.columns / SUPERBLOCK * IQ4_XS_BYTES);
+    by_rows!(L, input.rows(), |first, M| iq4_xs_rows::<L, M>(weights.as_ptr(), &input, first, tile));
+}
+
+#[inline(always)]
+unsafe fn iq4_xs_rows<L: Lanes, const M: usize>(
+    weights: *const u8,
+    input: &Int8Rows<'_, 256>,
+    first: usize,
+    tile: &mut Tile,
+) {
+    let columns = input.columns;
+    let blocks = columns / SUPERBLOCK;
+    let values = input.values.as_ptr().add(first * columns);
+    let scales = input.scales.as_ptr().add(first * blocks);
+    let sums = input.sums.as_ptr().add(first * blocks * 16);
+    let mut results = [L::splat_f(0.0); M];
+    for s in 0..blocks {
+        let block = weights.add(s * IQ4_XS_BYTES);
+        prefetch::<L>(block, IQ4_XS_NUMBERS / LINE);
+        let own_scales = iq4_xs_scales::<L>(block);
+        let mut dots = [L::splat(0); M];
+        for j in 0..8 {
+            let at = block.add(IQ4_XS_NUMBERS + j * 4 * LINE);
+            prefetch::<L>(at, 4);
+            let numbers = looked_up::<L>(at, const { &raised(IQ4_NL_VALUES, 128) });
+            // the 6-bit number in a byte's lower bits, signed
+            let scale = L::sar(L::shl(own_scales[j / 4], 26 - 8 * (j % 4) as i32), 26);
+            for m in 0..M {
+                let values = values.add(m * columns + s * SUPERBLOCK + j * 32);
+                let sums = sums.add((m * blocks + s) * 16 + 2 * j);
+                let start = L::splat(-L::WIDE_OFFSET * (*sums + *sums.add(1)));
+                let sum = dot_32_wide::<L>(start, &numbers, values);
+                dots[m] = L::add(dots[m], L::mul(sum, scale));
+            }
+        }
+        let d = L::load_f16(block);
+        for m in 0..M {
+            let value = L::mul_f(L::to_floats(dots[m]), d);
+            results[m] = L::fma(value, L::splat_f(*scales.add(m * blocks + s)), results[m]);
+        }
+    }
+    for m in 0..M {
+        L::store_f(tile[first + m].as_mut_ptr(), results[m]);
+    }
+}
+
+/// The scales 0 to 3 and 4 to 7 of each row of an IQ4_XS superblock, in the lower 6 bits of bytes.
+#[inline(always)]
+pub(super) unsafe fn iq4_xs_scales<L: Lanes>(block: *const u8) -> [L::Ints; 2] {
+    let lower = L::load(block.add(IQ4_XS_SCALES + 32));
+    // a row's 16 upper bits come as the upper half of its lane
+    let upper = L::to_bits(L::load_bf16(block.add(IQ4_XS_SCALES)));
+    let first = L::and(L::shr(upper, 12), L::splat(0xf0f0));
+    let upper = L::or(first, L::and(upper, L::splat(0xf0f0_0000_u32 as i32)));
+    let (low, two) = (L::splat_bytes(15), L::splat_bytes(48));
+    [
+        L::or(L::and(lower, low), L::and(upper, two)),
+        L::or(L::and(L::shr16(lower, 4), low), L::and(L::shr16(upper, 2), two)),
+    ]
 }

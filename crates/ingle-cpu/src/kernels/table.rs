@@ -49,8 +49,8 @@ impl Isa {
 pub struct Kernels {
     pub(super) isa: Isa,
     pub(super) float: [FloatKernel; 3],
-    pub(super) superblock: [SuperblockKernel; 3],
-    pub(super) block: [BlockKernel; 5],
+    pub(super) superblock: [SuperblockKernel; 4],
+    pub(super) block: [BlockKernel; 6],
     pub(super) quantise_256: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32], &mut [i32]),
     pub(super) quantise_32: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
     pub(super) square_sum: unsafe fn(&[f32]) -> f32,
@@ -124,11 +124,13 @@ impl Kernels {
             Format::Q4_K => GroupKernel::Superblock(self.superblock[0]),
             Format::Q5_K => GroupKernel::Superblock(self.superblock[1]),
             Format::Q6_K => GroupKernel::Superblock(self.superblock[2]),
+            Format::IQ4_XS => GroupKernel::Superblock(self.superblock[3]),
             Format::Q8_0 => GroupKernel::Block(self.block[0]),
             Format::Q4_0 => GroupKernel::Block(self.block[1]),
             Format::Q5_0 => GroupKernel::Block(self.block[2]),
             Format::IQ4_NL => GroupKernel::Block(self.block[3]),
             Format::MXFP4 => GroupKernel::Block(self.block[4]),
+            Format::Q4_1 => GroupKernel::Block(self.block[5]),
             _ => return None,
         })
     }

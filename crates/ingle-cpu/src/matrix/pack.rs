@@ -10,7 +10,8 @@ use super::Layout;
 use crate::Cpu;
 use crate::kernels::GROUP;
 use crate::kernels::layout::{
-    BlockLayout, LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES,
+    BlockLayout, IQ4_XS_BYTES, IQ4_XS_NUMBERS, IQ4_XS_SCALES, LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
+    Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES,
 };
 use crate::pool::Shares;
 
@@ -43,6 +44,7 @@ fn pack_group(format: Format, rows: &[u8], row_bytes: usize, out: &mut [u8]) {
         Format::Q4_K => rows.for_each(|(r, row)| superblocks(row, r, out, q4_k)),
         Format::Q5_K => rows.for_each(|(r, row)| superblocks(row, r, out, q5_k)),
         Format::Q6_K => rows.for_each(|(r, row)| superblocks(row, r, out, q6_k)),
+        Format::IQ4_XS => rows.for_each(|(r, row)| superblocks(row, r, out, iq4_xs)),
         Format::Q8_0 => rows.for_each(|(r, row)| blocks(row, r, out, BlockLayout::Q8_0, q8_0)),
         Format::Q4_0 => rows.for_each(|(r, row)| {
             blocks(row, r, out, BlockLayout::Q4_0, |block: &[u8; 18], r, out| halves(&block[2..], r, out))
@@ -50,6 +52,7 @@ fn pack_group(format: Format, rows: &[u8], row_bytes: usize, out: &mut [u8]) {
         Format::IQ4_NL => rows.for_each(|(r, row)| {
             blocks(row, r, out, BlockLayout::IQ4_NL, |block: &[u8; 18], r, out| halves(&block[2..], r, out))
         }),
+        Format::Q4_1 => rows.for_each(|(r, row)| q4_1(row, r, out)),
         Format::Q5_0 => rows.for_each(|(r, row)| blocks(row, r, out, BlockLayout::Q5_0, q5_0)),
         Format::MXFP4 => rows.for_each(|(r, row)| {
             blocks(row, r, out, BlockLayout::MXFP4, |block: &[u8; 17], r, out| halves(&block[1..], r, out))
@@ -181,6 +184,30 @@ fn blocks<const B: usize>(
 fn q8_0(block: &[u8; 34], r: usize, out: &mut [u8]) {
     for (vector, four) in block[2..].as_chunks::<4>().0.iter().enumerate() {
         put(out, vector, r, four.map(|byte| byte ^ 0x80));
+    }
+}
+
+fn q4_1(row: &[u8], r: usize, out: &mut [u8]) {
+    for (b, block) in row.as_chunks::<20>().0.iter().enumerate() {
+        let (scales, numbers) = BlockLayout::Q4_1.find(b);
+        out[scales + 2 * r..][..2].copy_from_slice(&block[..2]);
+        out[scales + 2 * GROUP + 2 * r..][..2].copy_from_slice(&block[2..4]);
+        halves(&block[4..], r, &mut out[numbers..][..BlockLayout::Q4_1.numbers]);
+    }
+}
+
+fn iq4_xs(block: &[u8; 136], r: usize, out: &mut [u8; IQ4_XS_BYTES]) {
+    out[2 * r..2 * r + 2].copy_from_slice(&block[..2]);
+    let upper = u16::from_le_bytes([block[2], block[3]]);
+    let scale = |j: usize| (block[4 + j / 2] >> (j % 2 * 4) & 15) | ((upper >> (2 * j) & 3) as u8 ^ 2) << 4;
+    let pair = |x: usize| scale(x) >> 4 | scale(4 + x) >> 4 << 2;
+    let upper: [u8; 2] = std::array::from_fn(|x| pair(x) | pair(2 + x) << 4);
+    out[IQ4_XS_SCALES + 2 * r..][..2].copy_from_slice(&upper);
+    let lower = std::array::from_fn(|x| scale(x) & 15 | scale(4 + x) << 4);
+    put(&mut out[IQ4_XS_SCALES + 2 * GROUP..], 0, r, lower);
+    let numbers = out[IQ4_XS_NUMBERS..].as_chunks_mut::<{ 4 * LINE }>().0;
+    for (bytes, numbers) in block[8..].as_chunks::<16>().0.iter().zip(numbers) {
+        halves(bytes, r, numbers);
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::kernels::{Isa, Kernels};
 
 /// Formats with kernels of their own.
-const PACKED: [Format; 11] = [
+pub(super) const PACKED: [Format; 13] = [
     Format::F32,
     Format::F16,
     Format::BF16,
@@ -20,6 +20,8 @@ const PACKED: [Format; 11] = [
     Format::Q5_0,
     Format::IQ4_NL,
     Format::MXFP4,
+    Format::Q4_1,
+    Format::IQ4_XS,
 ];
 
 /// xorshift64*
@@ -46,8 +48,8 @@ fn half_scales(format: Format) -> &'static [usize] {
         Format::Q6_K => &[208],
         Format::Q2_K => &[80, 82],
         Format::Q3_K => &[108],
-        Format::Q4_1 => &[0, 2],
-        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 | Format::IQ4_NL | Format::IQ4_XS => &[0],
+        Format::Q4_1 | Format::Q5_1 => &[0, 2],
+        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 | Format::IQ4_NL | Format::IQ4_XS | Format::IQ3_S => &[0],
         _ => &[],
     }
 }
@@ -194,7 +196,7 @@ fn any_number_of_columns() {
 
 #[test]
 fn formats_without_kernels_go_the_generic_way() {
-    for format in [Format::Q2_K, Format::Q3_K, Format::Q4_1, Format::IQ4_XS, Format::I8] {
+    for format in [Format::Q2_K, Format::Q3_K, Format::Q5_1, Format::IQ3_S, Format::I8] {
         let cpu = Cpu::new(1);
         let raw = random_matrix(format, 17, 256, &mut Random(5));
         assert!(Matrix::pack(format, 17, 256, &raw, &cpu).unwrap().is_generic());
@@ -224,6 +226,11 @@ fn sums_within_a_block_are_exact() {
                 if format == Format::Q6_K {
                     // So that the sum stays below 2^24.
                     block[192..208].fill(3);
+                }
+                if format == Format::IQ4_XS {
+                    // all scales 3, stored as 35
+                    block[2..4].fill(0xaa);
+                    block[4..8].fill(0x33);
                 }
                 if matches!(format, Format::Q4_K | Format::Q5_K) {
                     block[4..16].fill(3);
