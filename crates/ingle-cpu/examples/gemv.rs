@@ -22,7 +22,7 @@ fn main() {
     let gigabytes: f64 = arguments.next().map_or(0.6, |s| s.parse().expect("a number of GB"));
     let m: usize = arguments.next().map_or(1, |s| s.parse().expect("a number of input rows"));
     let kernels = arguments.next().map_or_else(Kernels::best, |name| {
-        let isa = Isa::parse(&name).expect("scalar, neon, avx2 or avx512");
+        let isa = Isa::parse(&name).expect("an instruction set, such as avx2");
         Kernels::for_isa(isa).expect("an instruction set of this processor")
     });
     let rows: usize = arguments.next().map_or(4096, |s| s.parse().expect("a number of matrix rows"));

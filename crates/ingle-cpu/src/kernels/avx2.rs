@@ -1,56 +1,76 @@
 //! x86-64 with AVX2: two registers for the 16 lanes, 8-bit dot products in steps through 16 bits.
+//!
+//! The text is generic over the dot products alone, so that `avx_vnni` can be the rest of it with other ones.
 
 // Contract of `lanes`.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::lanes::{Lanes, kernel_table};
 use super::{Isa, Kernels};
 
-kernel_table!(Isa::Avx2, Avx2, "avx2,fma,f16c");
+kernel_table!(Isa::Avx2, Avx2<Steps>, "avx2,fma,f16c");
+
+/// Whether the processor has what all texts over [`Avx2`] need.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
 
 /// The kernels, if the processor has the instruction set.
 pub(super) fn table() -> Option<&'static Kernels> {
-    let has = is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c");
-    has.then_some(&TABLE)
+    detected().then_some(&TABLE)
 }
 
+/// Two registers of 8 lanes, with the dot products of `D`.
 #[derive(Clone, Copy)]
-struct Avx2;
+pub(super) struct Avx2<D>(PhantomData<D>);
+
+/// The dot products of 8 lanes: see the functions of the same names in [`Lanes`].
+pub(super) trait Dots: Copy {
+    const WIDE_OFFSET: i32;
+
+    unsafe fn dot(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
+    unsafe fn dot_wide(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
+    unsafe fn dot_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
+}
+
+/// Products of bytes summed in pairs to 16 bits, and those to 32.
+#[derive(Clone, Copy)]
+struct Steps;
+
+impl Dots for Steps {
+    const WIDE_OFFSET: i32 = 0;
+
+    /// Pairs fit 16 signed bits: at most 2 x 127 x 128.
+    #[inline(always)]
+    unsafe fn dot(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+        let pairs = _mm256_maddubs_epi16(weights, activations);
+        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+    /// Magnitudes of the one, signs moved to the other (from -127 to 127). A pair is at most 2 x 128 x 127, which fits.
+    #[inline(always)]
+    unsafe fn dot_wide(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+        let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
+        Self::dot(sum, _mm256_abs_epi8(weights), _mm256_sign_epi8(activations, weights))
+    }
+    #[inline(always)]
+    unsafe fn dot_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+    }
+}
 
 /// An operation on both halves.
 macro_rules! both {
     ($f:ident($a:expr $(; $same:expr)?)) => { ($f($a.0 $(, $same)?), $f($a.1 $(, $same)?)) };
     ($f:ident($a:expr, $b:expr)) => { ($f($a.0, $b.0), $f($a.1, $b.1)) };
-    ($f:ident($a:expr, $b:expr, $c:expr)) => { ($f($a.0, $b.0, $c.0), $f($a.1, $b.1, $c.1)) };
+    ($f:path, $a:expr, $b:expr, $c:expr) => { ($f($a.0, $b.0, $c.0), $f($a.1, $b.1, $c.1)) };
 }
 
 #[inline(always)]
 unsafe fn count(bits: i32) -> __m128i {
     _mm_cvtsi32_si128(bits)
-}
-
-/// Products of unsigned and signed bytes, summed over the 4 bytes of each lane. Pairs must fit 16 signed bits.
-#[inline(always)]
-unsafe fn dot_bytes(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
-    let pairs = _mm256_maddubs_epi16(unsigned, signed);
-    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-}
-
-/// Bytes stored with 128 added, with bytes from -127 to 127: magnitudes of the one, signs moved to the other. A pair is at most
-/// 2 x 128 x 127, which fits.
-#[inline(always)]
-unsafe fn dot_wide(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
-    let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-    dot_bytes(sum, _mm256_abs_epi8(weights), _mm256_sign_epi8(activations, weights))
-}
-
-#[inline(always)]
-unsafe fn dot_words(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-    _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 }
 
 #[inline(always)]
@@ -68,12 +88,12 @@ unsafe fn widen_bf16(v: __m128i) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(v)))
 }
 
-impl Lanes for Avx2 {
+impl<D: Dots> Lanes for Avx2<D> {
     type Ints = (__m256i, __m256i);
     type Floats = (__m256, __m256);
 
     const ROWS: usize = 4;
-    const WIDE_OFFSET: i32 = 0;
+    const WIDE_OFFSET: i32 = D::WIDE_OFFSET;
 
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self::Ints {
@@ -159,15 +179,15 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn dot(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {
-        both!(dot_bytes(sum, weights, activations))
+        both!(D::dot, sum, weights, activations)
     }
     #[inline(always)]
     unsafe fn dot_wide(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {
-        both!(dot_wide(sum, weights, activations))
+        both!(D::dot_wide, sum, weights, activations)
     }
     #[inline(always)]
     unsafe fn dot_pairs(sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints {
-        both!(dot_words(sum, a, b))
+        both!(D::dot_pairs, sum, a, b)
     }
     #[inline(always)]
     unsafe fn look_up_low(table: Self::Ints, v: Self::Ints) -> Self::Ints {
@@ -252,11 +272,11 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
-        both!(_mm256_fmadd_ps(a, b, c))
+        both!(_mm256_fmadd_ps, a, b, c)
     }
     #[inline(always)]
     unsafe fn fnma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
-        both!(_mm256_fnmadd_ps(a, b, c))
+        both!(_mm256_fnmadd_ps, a, b, c)
     }
     #[inline(always)]
     unsafe fn sum_f(v: Self::Floats) -> f32 {

@@ -1,33 +1,61 @@
 //! 64-bit Arm with what all of them have: four registers for the 16 lanes, dot products in steps through 16 bits.
+//!
+//! The text is generic over the dot products of bytes, so that `neon_dotprod` and `neon_i8mm` can be the rest of it with
+//! other ones.
 
 // Contract of `lanes`.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use std::arch::aarch64::*;
-
-use half::f16;
+use std::marker::PhantomData;
 
 use super::lanes::{Lanes, kernel_table};
 use super::{Isa, Kernels};
 
-kernel_table!(Isa::Neon, Neon, "neon");
+kernel_table!(Isa::Neon, Neon<Steps>, "neon");
 
 /// The kernels: every 64-bit Arm processor has the instruction set.
 pub(super) fn table() -> Option<&'static Kernels> {
     Some(&TABLE)
 }
 
+/// Four registers of 4 lanes, with the dot products of `D`.
 #[derive(Clone, Copy)]
-struct Neon;
+pub(super) struct Neon<D>(PhantomData<D>);
 
-/// Products of signed bytes, summed over the 4 bytes of each lane. The sum of two products fits 16 bits: at most
-/// 2 x 128 x 127.
+/// The dot products of bytes in 4 lanes: see the functions of the same names in [`Lanes`].
+pub(super) trait Dots: Copy {
+    const WIDE_OFFSET: i32;
+
+    unsafe fn dot(sum: uint32x4_t, weights: uint32x4_t, activations: uint32x4_t) -> uint32x4_t;
+    unsafe fn dot_wide(sum: uint32x4_t, weights: uint32x4_t, activations: uint32x4_t) -> uint32x4_t;
+}
+
+/// Products of bytes in 16 bits, summed in pairs there, and those sums in 32.
+#[derive(Clone, Copy)]
+struct Steps;
+
+impl Dots for Steps {
+    const WIDE_OFFSET: i32 = 0;
+
+    /// The sum of two products fits 16 bits: at most 2 x 128 x 127.
+    #[inline(always)]
+    unsafe fn dot(sum: uint32x4_t, weights: uint32x4_t, activations: uint32x4_t) -> uint32x4_t {
+        let (a, b) = (vreinterpretq_s8_u32(weights), vreinterpretq_s8_u32(activations));
+        let low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+        let high = vmull_high_s8(a, b);
+        vreinterpretq_u32_s32(vpadalq_s16(vreinterpretq_s32_u32(sum), vpaddq_s16(low, high)))
+    }
+    #[inline(always)]
+    unsafe fn dot_wide(sum: uint32x4_t, weights: uint32x4_t, activations: uint32x4_t) -> uint32x4_t {
+        Self::dot(sum, signed(weights), activations)
+    }
+}
+
+/// Bytes stored with 128 added, as signed ones.
 #[inline(always)]
-unsafe fn dot_bytes(sum: int32x4_t, a: uint32x4_t, b: uint32x4_t) -> int32x4_t {
-    let (a, b) = (vreinterpretq_s8_u32(a), vreinterpretq_s8_u32(b));
-    let low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
-    let high = vmull_high_s8(a, b);
-    vpadalq_s16(sum, vpaddq_s16(low, high))
+pub(super) unsafe fn signed(v: uint32x4_t) -> uint32x4_t {
+    veorq_u32(v, vdupq_n_u32(0x8080_8080))
 }
 
 #[inline(always)]
@@ -36,16 +64,6 @@ unsafe fn dot_words(sum: uint32x4_t, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t
     let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
     let high = vmull_high_s16(a, b);
     vaddq_u32(sum, vreinterpretq_u32_s32(vpaddq_s32(low, high)))
-}
-
-#[inline(always)]
-unsafe fn dot_narrow(sum: uint32x4_t, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
-    vreinterpretq_u32_s32(dot_bytes(vreinterpretq_s32_u32(sum), a, b))
-}
-
-#[inline(always)]
-unsafe fn dot_wide(sum: uint32x4_t, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
-    dot_narrow(sum, veorq_u32(a, vdupq_n_u32(0x8080_8080)), b)
 }
 
 #[inline(always)]
@@ -88,17 +106,9 @@ unsafe fn load_words(from: *const u8) -> uint32x4_t {
     vmovl_u16(vreinterpret_u16_u8(vld1_u8(from)))
 }
 
-/// Half-precision bits to floats: exponent and fraction move up, and a multiplication corrects the exponent, which
-/// makes normal numbers of the subnormal ones too.
 #[inline(always)]
-unsafe fn widen_f16(bits: uint32x4_t) -> float32x4_t {
-    let magnitude = vshlq_n_u32::<13>(vandq_u32(bits, vdupq_n_u32(0x7fff)));
-    let number = vmulq_f32(vreinterpretq_f32_u32(magnitude), vdupq_n_f32(f32::from_bits(0x7780_0000)));
-    // Infinity and "not a number" have all exponent bits set, there and here.
-    let special = vcgeq_u32(magnitude, vdupq_n_u32(0x0f80_0000));
-    let exponent = vandq_u32(special, vdupq_n_u32(0x7f80_0000));
-    let sign = vshlq_n_u32::<16>(vandq_u32(bits, vdupq_n_u32(0x8000)));
-    vreinterpretq_f32_u32(vorrq_u32(vorrq_u32(vreinterpretq_u32_f32(number), exponent), sign))
+unsafe fn load_halves(from: *const u8) -> float16x4_t {
+    vreinterpret_f16_u8(vld1_u8(from))
 }
 
 #[inline(always)]
@@ -118,12 +128,12 @@ unsafe fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     vbslq_f32(vcltq_f32(a, b), a, b)
 }
 
-impl Lanes for Neon {
+impl<D: Dots> Lanes for Neon<D> {
     type Ints = [uint32x4_t; 4];
     type Floats = [float32x4_t; 4];
 
     const ROWS: usize = 4;
-    const WIDE_OFFSET: i32 = 0;
+    const WIDE_OFFSET: i32 = D::WIDE_OFFSET;
 
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self::Ints {
@@ -216,19 +226,19 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn dot(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {
         [
-            dot_narrow(sum[0], weights[0], activations[0]),
-            dot_narrow(sum[1], weights[1], activations[1]),
-            dot_narrow(sum[2], weights[2], activations[2]),
-            dot_narrow(sum[3], weights[3], activations[3]),
+            D::dot(sum[0], weights[0], activations[0]),
+            D::dot(sum[1], weights[1], activations[1]),
+            D::dot(sum[2], weights[2], activations[2]),
+            D::dot(sum[3], weights[3], activations[3]),
         ]
     }
     #[inline(always)]
     unsafe fn dot_wide(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {
         [
-            dot_wide(sum[0], weights[0], activations[0]),
-            dot_wide(sum[1], weights[1], activations[1]),
-            dot_wide(sum[2], weights[2], activations[2]),
-            dot_wide(sum[3], weights[3], activations[3]),
+            D::dot_wide(sum[0], weights[0], activations[0]),
+            D::dot_wide(sum[1], weights[1], activations[1]),
+            D::dot_wide(sum[2], weights[2], activations[2]),
+            D::dot_wide(sum[3], weights[3], activations[3]),
         ]
     }
     #[inline(always)]
@@ -315,19 +325,18 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn load_f16(from: *const u8) -> Self::Floats {
         [
-            widen_f16(load_words(from)),
-            widen_f16(load_words(from.add(8))),
-            widen_f16(load_words(from.add(16))),
-            widen_f16(load_words(from.add(24))),
+            vcvt_f32_f16(load_halves(from)),
+            vcvt_f32_f16(load_halves(from.add(8))),
+            vcvt_f32_f16(load_halves(from.add(16))),
+            vcvt_f32_f16(load_halves(from.add(24))),
         ]
     }
     #[inline(always)]
     unsafe fn store_f16(to: *mut u8, v: Self::Floats) {
-        // The instruction for this has no stable name in Rust yet.
-        let mut floats = [0.0; 16];
-        Self::store_f(floats.as_mut_ptr(), v);
-        let halves = floats.map(|x| f16::from_f32(x).to_le_bytes());
-        std::ptr::copy_nonoverlapping(halves.as_ptr().cast(), to, 32);
+        // The thread's rounding mode is to nearest: code in Rust may not change it.
+        for (i, v) in v.into_iter().enumerate() {
+            vst1_u8(to.add(i * 8), vreinterpret_u8_f16(vcvt_f16_f32(v)));
+        }
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u8) -> Self::Floats {

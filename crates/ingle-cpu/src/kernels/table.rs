@@ -17,23 +17,33 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// x86-64 with AVX2, FMA, F16C and AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL, DQ, VBMI and VNNI.
     Avx512,
     /// 64-bit Arm.
     Neon,
+    /// 64-bit Arm with dot products of signed bytes (FEAT_DotProd).
+    NeonDotprod,
+    /// 64-bit Arm with dot products of unsigned with signed bytes (FEAT_I8MM).
+    NeonI8mm,
 }
 
 impl Isa {
     /// All of them, best last.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 7] =
+        [Isa::Scalar, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm, Isa::Avx2, Isa::AvxVnni, Isa::Avx512];
 
     /// Its name, such as `"avx512"`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
             Isa::Neon => "neon",
+            Isa::NeonDotprod => "neon-dotprod",
+            Isa::NeonI8mm => "neon-i8mm",
         }
     }
 
@@ -102,9 +112,15 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => super::avx2::table(),
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => super::avx_vnni::table(),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::table(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => super::neon::table(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => super::neon_dotprod::table(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => super::neon_i8mm::table(),
             #[allow(unreachable_patterns)] // which are left depends on the architecture
             _ => None,
         }

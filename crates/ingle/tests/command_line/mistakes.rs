@@ -49,7 +49,11 @@ fn wrong_options() {
     refuses(&["run", "Hello", "--temperature", "-1"], 1, &["temperature", "0 or more"]);
     refuses(&["run", "Hello", "--top-p", "1.5"], 1, &["top_p", "0 to 1"]);
     refuses(&["run", "Hello", "--threads", "0"], 2, &["--threads", "1 to"]);
-    refuses(&["run", "Hello", "--isa", "mmx"], 2, &["mmx", "known", "scalar, neon, avx2, avx512"]);
+    refuses(
+        &["run", "Hello", "--isa", "mmx"],
+        2,
+        &["mmx", "known", "scalar, neon, neon-dotprod, neon-i8mm, avx2, avxvnni, avx512"],
+    );
     refuses(&["run", "Hello", "--reference", "--threads", "2"], 2, &["--reference", "--threads"]);
     refuses(&["run", "Hello", "--reference", "--isa", "scalar"], 2, &["--reference", "--isa"]);
     refuses(&["run", "Hello", "--stop", ""], 2, &["--stop", "empty"]);
