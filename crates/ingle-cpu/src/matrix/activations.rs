@@ -1,7 +1,7 @@
 //! The input of matrix products, in every form that the matrices it meets ask for.
 #![allow(unsafe_code)]
 
-use std::ops::{BitOr, BitOrAssign};
+use std::ops::{BitOr, BitOrAssign, Range};
 
 use ingle_model::Format;
 
@@ -11,6 +11,11 @@ use crate::pool::Shares;
 
 /// Numbers below which starting the other threads costs more than it saves.
 const WORTH_SHARING: usize = 16 * 1024;
+/// The same where the numbers are made first.
+const WORTH_MAKING: usize = 8 * 1024;
+/// Numbers made at a time: whole blocks of every form, and few enough to stay in the nearest cache until they are
+/// rounded.
+const PIECE: usize = 1024;
 
 /// The forms of the activations that products need; `a | b` is what both need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,24 +118,7 @@ impl Activations {
     /// a form have such columns.)
     pub fn prepare(&mut self, cpu: &Cpu, x: &[f32], rows: usize, columns: usize, needs: Needs) {
         assert!(x.len() == rows * columns, "{} activations are not {rows} x {columns}", x.len());
-        assert!(
-            !needs.blocks_of_256 || columns.is_multiple_of(256),
-            "{columns} columns are not blocks of 256"
-        );
-        assert!(!needs.blocks_of_32 || columns.is_multiple_of(32), "{columns} columns are not blocks of 32");
-        (self.rows, self.columns, self.has) = (rows, columns, needs);
-        if needs.floats {
-            self.floats.resize(x.len(), 0.0);
-        }
-        if needs.blocks_of_256 {
-            self.int8_256.resize(x.len(), 256);
-        }
-        if needs.blocks_of_32 {
-            self.int8_32.resize(x.len(), 32);
-        }
-        if x.is_empty() {
-            return;
-        }
+        let forms = self.resize(rows, columns, needs);
         // Shared by rows if there are many, else by blocks. Parts are whole blocks either way.
         let part = match x.len() {
             len if len < WORTH_SHARING => len,
@@ -138,38 +126,98 @@ impl Activations {
             _ if columns.is_multiple_of(256) => 4096,
             _ => columns,
         };
-        let floats = Shares::new(&mut self.floats);
-        let (q256, q32) = (Parts::new(&mut self.int8_256), Parts::new(&mut self.int8_32));
         cpu.pool.for_chunks(x.len(), part, &|_, range| {
-            let (x, start, end) = (&x[range.clone()], range.start, range.end);
-            if needs.floats {
-                // SAFETY: ranges of one region do not overlap.
-                unsafe { floats.range(range) }.copy_from_slice(x);
-            }
-            if needs.blocks_of_256 {
-                // SAFETY: as above; parts are whole blocks, so the scaled ranges do not overlap either.
-                let (values, scales, sums, pairs) = unsafe {
-                    (
-                        q256.values.range(start..end),
-                        q256.scales.range(start / 256..end / 256),
-                        q256.sums.range(start / 16..end / 16),
-                        q256.pairs.range(start / 64..end / 64),
-                    )
-                };
-                cpu.kernels.quantise_256(x, values, scales, sums, pairs);
-            }
-            if needs.blocks_of_32 {
-                // SAFETY: as above.
-                let (values, scales, sums) = unsafe {
-                    (
-                        q32.values.range(start..end),
-                        q32.scales.range(start / 32..end / 32),
-                        q32.sums.range(start / 32..end / 32),
-                    )
-                };
-                cpu.kernels.quantise_32(x, values, scales, sums);
+            // SAFETY: ranges of one region do not overlap, and parts are whole blocks.
+            unsafe { forms.take(cpu, range.start, &x[range]) };
+        });
+    }
+
+    /// Makes the rows of `x`, `[rows][columns]`, by `make(row, numbers)`, and takes each in the forms that `needs` names
+    /// while it is in the cache of the core that made it. One region.
+    ///
+    /// # Panics
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_rows(
+        &mut self,
+        cpu: &Cpu,
+        x: &mut [f32],
+        rows: usize,
+        columns: usize,
+        needs: Needs,
+        make: &(impl Fn(usize, &mut [f32]) + Sync),
+    ) {
+        assert!(x.len() == rows * columns, "{} activations are not {rows} x {columns}", x.len());
+        let forms = self.resize(rows, columns, needs);
+        let x = Shares::new(x);
+        cpu.pool.for_chunks(rows, (WORTH_MAKING / 4 / columns.max(1)).max(1), &|_, range| {
+            for row in range {
+                let start = row * columns;
+                // SAFETY: each row belongs to one task.
+                unsafe {
+                    let numbers = x.range(start..start + columns);
+                    make(row, numbers);
+                    forms.take(cpu, start, numbers);
+                }
             }
         });
+    }
+
+    /// The same where every number is made by itself: `make(row, columns, numbers)` makes some columns of a row, which
+    /// are kept in no other form than those that `needs` names.
+    ///
+    /// # Panics
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_numbers(
+        &mut self,
+        cpu: &Cpu,
+        rows: usize,
+        columns: usize,
+        needs: Needs,
+        make: &(impl Fn(usize, Range<usize>, &mut [f32]) + Sync),
+    ) {
+        let forms = self.resize(rows, columns, needs);
+        // a row is made in pieces, all but the last of which are whole blocks of every form
+        let pieces = columns.div_ceil(PIECE);
+        let worth = rows * columns >= WORTH_MAKING;
+        let chunk =
+            if worth { (rows * pieces / (8 * cpu.pool.threads())).clamp(1, 4) } else { rows * pieces };
+        cpu.pool.for_chunks(rows * pieces, chunk, &|_, range| {
+            let mut numbers = [0.0; PIECE];
+            for piece in range {
+                let (row, first) = (piece / pieces, piece % pieces * PIECE);
+                let made = first..columns.min(first + PIECE);
+                let numbers = &mut numbers[..made.len()];
+                make(row, made, numbers);
+                // SAFETY: each piece belongs to one task.
+                unsafe { forms.take(cpu, row * columns + first, numbers) };
+            }
+        });
+    }
+
+    /// Makes room for rows in the forms that `needs` names.
+    fn resize(&mut self, rows: usize, columns: usize, needs: Needs) -> Forms<'_> {
+        assert!(
+            !needs.blocks_of_256 || columns.is_multiple_of(256),
+            "{columns} columns are not blocks of 256"
+        );
+        assert!(!needs.blocks_of_32 || columns.is_multiple_of(32), "{columns} columns are not blocks of 32");
+        (self.rows, self.columns, self.has) = (rows, columns, needs);
+        let numbers = rows * columns;
+        if needs.floats {
+            self.floats.resize(numbers, 0.0);
+        }
+        if needs.blocks_of_256 {
+            self.int8_256.resize(numbers, 256);
+        }
+        if needs.blocks_of_32 {
+            self.int8_32.resize(numbers, 32);
+        }
+        Forms {
+            needs,
+            floats: Shares::new(&mut self.floats),
+            q256: Parts::new(&mut self.int8_256),
+            q32: Parts::new(&mut self.int8_32),
+        }
     }
 
     /// Takes copies of `rows` of `from`, in this order, in the forms that `needs` names: what was rounded once is not
@@ -181,19 +229,7 @@ impl Activations {
         let columns = from.columns;
         assert!(needs | from.has == from.has, "the activations lack {needs:?}");
         assert!(rows.iter().all(|&row| row < from.rows), "the activations have {} rows", from.rows);
-        (self.rows, self.columns, self.has) = (rows.len(), columns, needs);
-        let numbers = rows.len() * columns;
-        if needs.floats {
-            self.floats.resize(numbers, 0.0);
-        }
-        if needs.blocks_of_256 {
-            self.int8_256.resize(numbers, 256);
-        }
-        if needs.blocks_of_32 {
-            self.int8_32.resize(numbers, 32);
-        }
-        let floats = Shares::new(&mut self.floats);
-        let (q256, q32) = (Parts::new(&mut self.int8_256), Parts::new(&mut self.int8_32));
+        let Forms { floats, q256, q32, .. } = self.resize(rows.len(), columns, needs);
         let chunk = (WORTH_SHARING / columns.max(1)).max(1);
         cpu.pool.for_chunks(rows.len(), 4 * chunk, &|_, range| {
             for (row, &source) in range.clone().zip(&rows[range]) {
@@ -237,6 +273,53 @@ fn rows_of<const BLOCK: usize>(int8: &Int8, columns: usize) -> Int8Rows<'_, BLOC
     Int8Rows { columns, values, scales, sums, pairs }
 }
 
+/// The forms of a step's rows, filled by the threads of a region.
+struct Forms<'a> {
+    needs: Needs,
+    floats: Shares<'a, f32>,
+    q256: Parts<'a>,
+    q32: Parts<'a>,
+}
+
+impl Forms<'_> {
+    /// Takes the numbers from `start` on, whole blocks.
+    ///
+    /// # Safety
+    /// No other thread takes any of them.
+    unsafe fn take(&self, cpu: &Cpu, start: usize, x: &[f32]) {
+        let end = start + x.len();
+        if self.needs.floats {
+            // SAFETY: the caller's promise.
+            unsafe { self.floats.range(start..end) }.copy_from_slice(x);
+        }
+        if self.needs.blocks_of_256 {
+            let to = &self.q256;
+            // SAFETY: the caller's promise; of whole blocks, the scaled ranges do not overlap either.
+            let (values, scales, sums, pairs) = unsafe {
+                (
+                    to.values.range(start..end),
+                    to.scales.range(start / 256..end / 256),
+                    to.sums.range(start / 16..end / 16),
+                    to.pairs.range(start / 64..end / 64),
+                )
+            };
+            cpu.kernels.quantise_256(x, values, scales, sums, pairs);
+        }
+        if self.needs.blocks_of_32 {
+            let to = &self.q32;
+            // SAFETY: as above.
+            let (values, scales, sums) = unsafe {
+                (
+                    to.values.range(start..end),
+                    to.scales.range(start / 32..end / 32),
+                    to.sums.range(start / 32..end / 32),
+                )
+            };
+            cpu.kernels.quantise_32(x, values, scales, sums);
+        }
+    }
+}
+
 struct Parts<'a> {
     values: Shares<'a, i8>,
     scales: Shares<'a, f32>,
@@ -278,4 +361,48 @@ unsafe fn copy_row<T: Copy>(to: &Shares<'_, T>, from: &[T], width: usize, row: u
     // SAFETY: the caller's promise.
     let to = unsafe { to.range(row * width..(row + 1) * width) };
     to.copy_from_slice(&from[source * width..(source + 1) * width]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Needs = Needs { floats: true, blocks_of_256: true, blocks_of_32: true };
+
+    fn same(a: &Activations, b: &Activations) {
+        assert_eq!((a.rows, a.columns, a.has), (b.rows, b.columns, b.has));
+        let numbers = a.rows * a.columns;
+        assert_eq!(a.floats[..numbers], b.floats[..numbers]);
+        for (a, b) in [(&a.int8_256, &b.int8_256), (&a.int8_32, &b.int8_32)] {
+            assert_eq!(a.values[..numbers], b.values[..numbers]);
+            assert_eq!((&a.scales, &a.sums, &a.pairs), (&b.scales, &b.sums, &b.pairs));
+        }
+    }
+
+    /// Numbers that are made on the way are taken as those that were there, whatever their shape.
+    #[test]
+    fn what_is_made_is_taken_as_what_is_given() {
+        for threads in [1, 3] {
+            let cpu = Cpu::new(threads);
+            let (mut given, mut rows_made, mut numbers_made) = Default::default();
+            for (rows, columns) in
+                [(1, 256), (3, 256), (1, 9728), (2, 1280), (40, 768), (7, 2816), (300, 256), (0, 512)]
+            {
+                let value = |at: usize| ((at * 7919) % 1000) as f32 / 7.0 - 60.0;
+                let x: Vec<f32> = (0..rows * columns).map(value).collect();
+                Activations::prepare(&mut given, &cpu, &x, rows, columns, ALL);
+                let mut y = vec![0.0; x.len()];
+                Activations::prepare_rows(&mut rows_made, &cpu, &mut y, rows, columns, ALL, &|row, out| {
+                    out.copy_from_slice(&x[row * columns..][..columns]);
+                });
+                assert_eq!(x, y);
+                same(&given, &rows_made);
+                let make = |row: usize, part: Range<usize>, out: &mut [f32]| {
+                    out.copy_from_slice(&x[row * columns..][part]);
+                };
+                Activations::prepare_numbers(&mut numbers_made, &cpu, rows, columns, ALL, &make);
+                same(&given, &numbers_made);
+            }
+        }
+    }
 }
