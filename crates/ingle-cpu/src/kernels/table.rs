@@ -19,7 +19,9 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX2, FMA, F16C and AVX-VNNI.
     AvxVnni,
-    /// x86-64 with AVX-512 F, BW, VL, DQ, VBMI and VNNI.
+    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI.
+    Avx512Vnni,
+    /// The same with VBMI.
     Avx512,
     /// 64-bit Arm.
     Neon,
@@ -31,8 +33,16 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, best last.
-    pub const ALL: [Isa; 7] =
-        [Isa::Scalar, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm, Isa::Avx2, Isa::AvxVnni, Isa::Avx512];
+    pub const ALL: [Isa; 8] = [
+        Isa::Scalar,
+        Isa::Neon,
+        Isa::NeonDotprod,
+        Isa::NeonI8mm,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Avx512,
+    ];
 
     /// Its name, such as `"avx512"`.
     pub const fn name(self) -> &'static str {
@@ -40,6 +50,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
+            Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512 => "avx512",
             Isa::Neon => "neon",
             Isa::NeonDotprod => "neon-dotprod",
@@ -113,6 +124,8 @@ impl Kernels {
             Isa::Avx2 => super::avx2::table(),
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => super::avx_vnni::table(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => super::avx512_vnni::table(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::table(),
             #[cfg(target_arch = "aarch64")]

@@ -52,7 +52,7 @@ fn wrong_options() {
     refuses(
         &["run", "Hello", "--isa", "mmx"],
         2,
-        &["mmx", "known", "scalar, neon, neon-dotprod, neon-i8mm, avx2, avxvnni, avx512"],
+        &["mmx", "known", "scalar, neon, neon-dotprod, neon-i8mm, avx2, avxvnni, avx512vnni, avx512"],
     );
     refuses(&["run", "Hello", "--reference", "--threads", "2"], 2, &["--reference", "--threads"]);
     refuses(&["run", "Hello", "--reference", "--isa", "scalar"], 2, &["--reference", "--isa"]);
