@@ -1,6 +1,7 @@
 //! Developer chores, each a module; the binary `xtask` runs them.
 
 pub mod ember_eval;
+pub mod emulated;
 pub mod errors;
 pub mod goldens;
 pub mod sparse_curve;

@@ -33,6 +33,15 @@ enum Chore {
         #[arg(long)]
         reference: bool,
     },
+    /// The kernels' tests on emulated 64-bit Arm processors.
+    Emulated {
+        /// Processors in QEMU's names, separated by commas.
+        #[arg(long, value_delimiter = ',', default_values = xtask::emulated::PROCESSORS)]
+        cpu: Vec<String>,
+        /// Parts of the names of the tests to run.
+        #[arg(default_values = ["kernels", "matrix"])]
+        filters: Vec<String>,
+    },
     /// Time per decoded token over the context, with sparse attention and without: a table and a chart.
     SparseCurve {
         /// Where the chart goes.
@@ -78,6 +87,7 @@ fn main() -> Result<()> {
         Chore::Goldens { folder } => xtask::goldens::goldens(folder.as_deref()),
         Chore::Errors { folder } => xtask::errors::errors(&folder),
         Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
+        Chore::Emulated { cpu, filters } => xtask::emulated::emulated(&cpu, &filters),
         Chore::SparseCurve { out, layers, threads, tokens, context } => {
             let out = &out;
             xtask::sparse_curve::sparse_curve(&xtask::sparse_curve::Options {

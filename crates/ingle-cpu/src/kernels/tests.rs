@@ -28,6 +28,8 @@ fn assert_close(got: f32, exact: f64, tolerance: f64, what: &str) {
 #[test]
 fn the_best_table_is_one_the_processor_has() {
     let best = Kernels::best();
+    let names: Vec<&str> = tables().iter().map(|kernels| kernels.isa().name()).collect();
+    println!("tested: {}; chosen: {}", names.join(", "), best.isa().name());
     assert!(std::ptr::eq(best, Kernels::for_isa(best.isa()).unwrap()));
     for isa in Isa::ALL {
         assert_eq!(Isa::parse(isa.name()), Some(isa));
