@@ -6,6 +6,7 @@ pub mod buffer;
 pub mod cpu;
 mod delta;
 pub mod kernels;
+pub mod limits;
 pub mod matrix;
 pub mod pool;
 pub mod production;
@@ -14,5 +15,6 @@ pub mod routing;
 mod sequences;
 
 pub use cpu::Cpu;
+pub use limits::Limits;
 pub use production::Production;
 pub use reference::Reference;

@@ -1,5 +1,6 @@
 //! From a request to tokens: a loaded [`Model`], its [`Session`]s, sampling, and the events a run reports.
 
+pub mod bench;
 pub mod embed;
 pub mod error;
 pub mod generate;

@@ -113,7 +113,7 @@ macro_rules! kernel_table {
 
             use $crate::kernels::lanes::compile;
             use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Strided, Tile};
-            use $crate::kernels::{blocks, delta, floats, gates, pages, superblocks, vectors};
+            use $crate::kernels::{blocks, delta, floats, gates, pages, peaks, superblocks, vectors};
 
             type L = $lanes;
             compile!($features float_f32(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F32>);
@@ -169,6 +169,9 @@ macro_rules! kernel_table {
             compile!($features page_accumulate(
                 weights: &PageWeights, values: &[f16], positions: usize, ahead: &[f16], out: &mut [&mut [f32]]
             ) = pages::accumulate::<L>);
+            compile!($features peak_integers(rounds: usize) -> u64 = peaks::integers::<L>);
+            compile!($features peak_floats(rounds: usize) -> u64 = peaks::floats::<L>);
+            compile!($features read(bytes: &[u8]) = peaks::read::<L>);
 
             $crate::kernels::Kernels {
                 isa: $isa,
@@ -199,6 +202,9 @@ macro_rules! kernel_table {
                 exp_sum,
                 page_scores,
                 page_accumulate,
+                peak_integers,
+                peak_floats,
+                read,
             }
         };
     };

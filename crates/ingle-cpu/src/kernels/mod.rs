@@ -1,7 +1,7 @@
 //! The innermost loops, once per instruction set, and the table through which everything else calls them.
 //!
 //! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, `vectors`,
-//! `gates`, `pages`, `delta`) written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
+//! `gates`, `pages`, `delta`, `peaks`) written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod gates;
 mod lanes;
 pub mod layout;
 mod pages;
+mod peaks;
 mod scalar;
 mod superblocks;
 mod table;

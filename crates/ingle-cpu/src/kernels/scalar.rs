@@ -2,6 +2,7 @@
 //! cannot share a mistake. Also what runs where no faster table can.
 
 use half::{bf16, f16};
+use std::hint::black_box;
 
 use super::gates::{ERFC, ERFC_T};
 use super::layout::{
@@ -44,6 +45,9 @@ pub(super) fn table() -> &'static Kernels {
         exp_sum,
         page_scores,
         page_accumulate,
+        peak_integers,
+        peak_floats,
+        read,
     }
 }
 
@@ -473,4 +477,43 @@ pub(super) fn weighted(
     width: usize,
 ) -> f32 {
     sum_of(positions, |at| weights[at] * values[at * width + component].to_f32())
+}
+
+/// Sums that the peaks keep apart, and the factors of each round.
+const PEAK: usize = 64;
+
+fn peak_integers(rounds: usize) -> u64 {
+    let (weights, activations) = ([3u8; PEAK], [5i8; PEAK]);
+    let mut sums = [0i32; PEAK];
+    for _ in 0..rounds {
+        let (weights, activations) = (black_box(&weights), black_box(&activations));
+        for ((sum, &weight), &activation) in sums.iter_mut().zip(weights).zip(activations) {
+            *sum = sum.wrapping_add(i32::from(weight) * i32::from(activation));
+        }
+    }
+    black_box(sums);
+    (rounds * PEAK) as u64
+}
+
+fn peak_floats(rounds: usize) -> u64 {
+    let (weights, activations) = ([1e-9f32; PEAK], [5.0f32; PEAK]);
+    let mut sums = [0f32; PEAK];
+    for _ in 0..rounds {
+        let (weights, activations) = (black_box(&weights), black_box(&activations));
+        for ((sum, &weight), &activation) in sums.iter_mut().zip(weights).zip(activations) {
+            *sum += weight * activation;
+        }
+    }
+    black_box(sums);
+    (rounds * PEAK) as u64
+}
+
+fn read(bytes: &[u8]) {
+    let mut any = [0u64; 16];
+    for block in bytes.as_chunks::<128>().0 {
+        for (any, word) in any.iter_mut().zip(block.as_chunks::<8>().0) {
+            *any |= u64::from_le_bytes(*word);
+        }
+    }
+    black_box(any);
 }

@@ -96,6 +96,9 @@ pub struct Kernels {
     pub(super) exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     pub(super) page_scores: unsafe fn(&[&[f32]], &[f16], &[f16], &mut PageWeights),
     pub(super) page_accumulate: unsafe fn(&PageWeights, &[f16], usize, &[f16], &mut [&mut [f32]]),
+    pub(super) peak_integers: unsafe fn(usize) -> u64,
+    pub(super) peak_floats: unsafe fn(usize) -> u64,
+    pub(super) read: unsafe fn(&[u8]),
 }
 
 impl std::fmt::Debug for Kernels {
@@ -389,6 +392,25 @@ impl Kernels {
         assert!(out.iter().all(|out| out.len() * PAGE == values.len()));
         // SAFETY: see the head of the block.
         unsafe { (self.page_accumulate)(weights, values, positions, ahead, out) }
+    }
+
+    /// Multiplies 8-bit integers and adds the products up, as the kernels of quantised formats do and with nothing around it,
+    /// a few microseconds per 1000 rounds; gives the number of multiply-adds.
+    pub fn peak_integers(&self, rounds: usize) -> u64 {
+        // SAFETY: see the head of the block.
+        unsafe { (self.peak_integers)(rounds) }
+    }
+
+    /// The same with 32-bit floats.
+    pub fn peak_floats(&self, rounds: usize) -> u64 {
+        // SAFETY: see the head of the block.
+        unsafe { (self.peak_floats)(rounds) }
+    }
+
+    /// Reads the bytes and does nothing with them; of the last 255 perhaps not all.
+    pub fn read(&self, bytes: &[u8]) {
+        // SAFETY: see the head of the block.
+        unsafe { (self.read)(bytes) }
     }
 
     /// `x = exp(x) / sum(exp(x))`. Where all are negative infinity (nothing to attend to), all become zero.

@@ -49,6 +49,8 @@ pub struct Cost {
     pub kv_bytes: f64,
     /// Multiplications and additions, two per multiply-add.
     pub operations: f64,
+    /// Of these, the ones with weights of a quantised format, which a kernel does with 8-bit integers.
+    pub integer_operations: f64,
 }
 
 impl std::ops::Add for Cost {
@@ -58,8 +60,30 @@ impl std::ops::Add for Cost {
             weight_bytes: self.weight_bytes + other.weight_bytes,
             kv_bytes: self.kv_bytes + other.kv_bytes,
             operations: self.operations + other.operations,
+            integer_operations: self.integer_operations + other.integer_operations,
         }
     }
+}
+
+impl std::ops::Mul<f64> for Cost {
+    type Output = Cost;
+    fn mul(self, factor: f64) -> Cost {
+        Cost {
+            weight_bytes: self.weight_bytes * factor,
+            kv_bytes: self.kv_bytes * factor,
+            operations: self.operations * factor,
+            integer_operations: self.integer_operations * factor,
+        }
+    }
+}
+
+/// A tensor as counting sees it.
+struct Weights {
+    elements: f64,
+    bytes: f64,
+    role: Role,
+    /// Stored in blocks of integers.
+    quantised: bool,
 }
 
 /// What a layer keeps of the positions it has seen.
@@ -218,12 +242,12 @@ impl ModelSpec {
         }
     }
 
-    /// Bytes and operations of one part in one step. Weight bytes come from the bound tensors' stored formats;
+    /// Bytes and operations of one part in one step. Weight bytes are those of the bound tensors as executors keep them;
     /// without a bound file every weight counts as 16 bits.
     pub fn cost(&self, part: Part, load: &Load, kv: KvBytes) -> Cost {
         let rows = load.tokens as f64;
         let mut cost = Cost::default();
-        for (elements, bytes, role) in self.weights_of(part) {
+        for Weights { elements, bytes, role, quantised } in self.weights_of(part) {
             let used = self.share_used(part, role, load);
             cost.weight_bytes += bytes * used;
             let rows_through = match part {
@@ -235,7 +259,9 @@ impl ModelSpec {
                 },
                 _ => rows,
             };
-            cost.operations += 2.0 * elements * rows_through;
+            let operations = 2.0 * elements * rows_through;
+            cost.operations += operations;
+            cost.integer_operations += if quantised { operations } else { 0.0 };
         }
         if let Part::Mixer(layer) = part {
             let mixer = &self.layers[layer].mixer;
@@ -278,25 +304,28 @@ impl ModelSpec {
         self.tensors.iter().map(TensorSpec::bytes).sum()
     }
 
-    /// `(elements, bytes, role)` of a part's tensors. A tied head reads the embedding.
-    fn weights_of(&self, part: Part) -> Vec<(f64, f64, Role)> {
+    /// A part's tensors. A tied head reads the embedding.
+    fn weights_of(&self, part: Part) -> Vec<Weights> {
         let tied = self.head.is_some_and(|head| head.tied);
         let belongs = |role: Role, layer: Option<usize>| {
             Self::part_of(role, layer) == part || (part == Part::Head && tied && role == Role::Embedding)
         };
         if self.tensors.is_empty() {
             let needs = self.needs().into_iter().filter(|need| belongs(need.role, need.layer));
-            return needs
-                .map(|need| (need.elements() as f64, need.elements() as f64 * 2.0, need.role))
-                .collect();
+            let weights = needs.map(|need| {
+                let elements = need.elements() as f64;
+                Weights { elements, bytes: elements * 2.0, role: need.role, quantised: false }
+            });
+            return weights.collect();
         }
         let bound = self.tensors.iter().filter(|tensor| belongs(tensor.role, tensor.layer));
-        bound
-            .map(|tensor| {
-                let elements: f64 = tensor.shape.iter().map(|&size| size as f64).product();
-                (elements, tensor.bytes() as f64, tensor.role)
-            })
-            .collect()
+        let weights = bound.map(|tensor| Weights {
+            elements: tensor.shape.iter().map(|&size| size as f64).product(),
+            bytes: tensor.raw_bytes() as f64,
+            role: tensor.role,
+            quantised: tensor.raw_format().block_len() > 1,
+        });
+        weights.collect()
     }
 
     /// Share of a tensor's bytes that a step reads: looked-up rows of the embedding, touched experts, else all.

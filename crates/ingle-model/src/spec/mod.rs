@@ -6,6 +6,7 @@
 mod cost;
 mod embedding;
 mod feed_forward;
+mod limit;
 mod mixer;
 mod next_token;
 mod rope;
@@ -18,6 +19,7 @@ pub use feed_forward::{
     Activation, Apart, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Plain,
     PlainActivation, Scoring, SharedExpert,
 };
+pub use limit::{Bound, LeastTime, Rates};
 pub use mixer::{
     Attention, DecayForm, GatedDeltaNet, KeyUpLayout, KeyValues, LatentAttention, Mixer, SparseIndexer,
     ValueHeadOrder, Visibility,
