@@ -84,11 +84,16 @@ impl<Kv> Sequences<Kv> {
     }
 
     /// Refuses a batch as [`place`](Self::place) does, and what the network cannot do.
-    pub(crate) fn check(&self, batch: &Batch, spec: &ModelSpec) -> Result<Vec<Placed>, ExecutorError> {
+    pub(crate) fn check(
+        &self,
+        batch: &Batch,
+        spec: &ModelSpec,
+        placed: &mut Vec<Placed>,
+    ) -> Result<(), ExecutorError> {
         if spec.head.is_none() && batch.slices.iter().any(|slice| slice.logits != LogitRows::None) {
             return Err(ExecutorError::NoHead);
         }
-        let placed = self.place(batch, spec.vocabulary)?;
+        self.place(batch, spec.vocabulary, placed)?;
         let (positions, looks_ahead) = (spec.embedding.positions.unwrap_or(usize::MAX), spec.looks_ahead());
         for slice in placed.iter().filter(|slice| !slice.rows.is_empty()) {
             if slice.end() > positions {
@@ -98,13 +103,18 @@ impl<Kv> Sequences<Kv> {
                 return Err(ExecutorError::WholeSequence { held: slice.first });
             }
         }
-        Ok(placed)
+        Ok(())
     }
 
     /// Refuses a batch with unknown tokens, closed or repeated sequences, or rows that do not fit. Gives each slice's
-    /// rows and positions.
-    pub(crate) fn place(&self, batch: &Batch, vocabulary: usize) -> Result<Vec<Placed>, ExecutorError> {
-        let mut placed: Vec<Placed> = Vec::with_capacity(batch.slices.len());
+    /// rows and positions in `placed`.
+    pub(crate) fn place(
+        &self,
+        batch: &Batch,
+        vocabulary: usize,
+        placed: &mut Vec<Placed>,
+    ) -> Result<(), ExecutorError> {
+        placed.clear();
         let mut first_row = 0;
         for slice in batch.slices {
             let id = slice.sequence;
@@ -123,6 +133,6 @@ impl<Kv> Sequences<Kv> {
             first_row = rows.end;
             placed.push(Placed { sequence: id, rows, first: sequence.length });
         }
-        Ok(placed)
+        Ok(())
     }
 }

@@ -58,19 +58,17 @@ impl Batch<'_> {
     }
 
     /// Indices of the rows that want logits, in order.
-    pub fn logit_rows(&self) -> Vec<usize> {
-        let mut rows = Vec::new();
+    pub fn logit_rows(&self) -> impl Iterator<Item = usize> {
         let mut first = 0;
-        for slice in self.slices {
-            let end = first + slice.tokens.len();
+        self.slices.iter().flat_map(move |slice| {
+            let rows = first..first + slice.tokens.len();
+            first = rows.end;
             match slice.logits {
-                LogitRows::None => {}
-                LogitRows::Last => rows.extend((first..end).last()),
-                LogitRows::All => rows.extend(first..end),
+                LogitRows::None => rows.end..rows.end,
+                LogitRows::Last => rows.end.saturating_sub(1).max(rows.start)..rows.end,
+                LogitRows::All => rows,
             }
-            first = end;
-        }
-        rows
+        })
     }
 }
 

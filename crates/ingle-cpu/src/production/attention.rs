@@ -5,6 +5,7 @@ use super::cache::LayerCache;
 use super::layer::{self, Projection, Step};
 use super::norm::NormWeight;
 use super::rotation::Rotation;
+use super::seam::Seam;
 use crate::Cpu;
 use crate::attention::cache::{CacheShape, LayerKv};
 use crate::attention::{Work, attend};
@@ -16,8 +17,8 @@ use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{Attention, Visibility};
 use std::ops::Range;
 
-/// Numbers that a thread takes at once where little is done to each.
-const CHUNK: usize = 16 * 1024;
+/// Rows that a thread takes at once where little is done to each.
+const ROWS: usize = 2;
 
 /// Packed weights of an attention mixer.
 pub(super) struct AttentionBlock {
@@ -77,98 +78,136 @@ impl AttentionBlock {
         [&self.query].into_iter().chain(own).map(|projection| &projection.matrix)
     }
 
-    /// From `normed` to `block_out`; the step's keys and values join the caches of layer `index`, if they are its own.
+    /// Across the seam to `block_out`, and the bias that is left to add; the step's keys and values join the caches of
+    /// layer `index`, if they are its own.
     pub(super) fn run(
         &self,
         step: &Step,
         index: usize,
+        seam: &Seam,
         sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut layer::Scratch,
-    ) -> Result<(), ExecutorError> {
-        self.project(step, scratch);
-        self.turn(step, &mut scratch.attention);
+    ) -> Result<Option<&[f32]>, ExecutorError> {
+        self.project(step, seam, scratch);
+        self.finish_rows(step, &mut scratch.attention);
         if self.own.is_some() {
-            self.store(step, index, sequences, &mut scratch.attention)?;
+            self.store(step, index, sequences, &scratch.attention)?;
         }
 
         let (cpu, rows) = (step.cpu, step.rows);
         let layer::Scratch { attention, activations, block_out, .. } = scratch;
         let Scratch { queries, attended, gates, partial, .. } = attention;
-        attended.resize(rows * self.output.matrix.columns(), 0.0);
+        let output = &self.output.matrix;
+        let width = output.columns();
+        attended.resize(rows * width, 0.0);
         for placed in step.placed {
             let kv = &*sequences.get_mut(placed.sequence)?.kv[self.spec.cached_by(index)].attention()?;
             let work = Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks };
             attend(cpu, &work, partial, attended);
         }
         if self.spec.output_gate {
-            close_gates(cpu, attended, gates);
+            // attended *= sigmoid(gates)
+            activations.prepare_numbers(cpu, rows, width, output.needs(), &|row, columns, closed| {
+                let own = row * width + columns.start..row * width + columns.end;
+                closed.copy_from_slice(&attended[own.clone()]);
+                cpu.kernels.sigmoid_mul(closed, &gates[own]);
+            });
+        } else {
+            activations.prepare(cpu, attended, rows, width, output.needs());
         }
-        self.output.apply(cpu, attended, rows, activations, block_out);
-        Ok(())
+        multiply(cpu, activations, &mut [Product::new(output, block_out)]);
+        Ok(self.output.bias.as_deref())
     }
 
-    /// Queries, keys and values of every row, in one region.
-    fn project(&self, step: &Step, scratch: &mut layer::Scratch) {
-        let (cpu, rows) = (step.cpu, step.rows);
-        let query = &self.query.matrix;
-        let layer::Scratch { normed, activations, attention, .. } = scratch;
-        let Scratch { queries, with_gates, gates, keys, values, .. } = attention;
-        let gated = self.spec.output_gate;
-        let projected = if gated { &mut *with_gates } else { &mut *queries };
+    /// Queries, keys and values of every row as their matrices make them, in one region.
+    fn project(&self, step: &Step, seam: &Seam, scratch: &mut layer::Scratch) {
+        let (cpu, rows, query) = (step.cpu, step.rows, &self.query.matrix);
         let needs = self.inputs().fold(query.needs(), |needs, matrix| needs | matrix.needs());
-        activations.prepare(cpu, normed, rows, query.columns(), needs);
+        seam.cross(step, scratch, needs);
+        let layer::Scratch { activations, attention, .. } = scratch;
+        let Scratch { queries, with_gates, keys, values, .. } = attention;
+        let projected = if self.spec.output_gate { with_gates } else { queries };
         projected.resize(rows * query.rows(), 0.0);
         let queries_of = Product::new(query, projected);
-        match &self.own {
-            None => multiply(cpu, activations, &mut [queries_of]),
-            Some(OwnKeyValues { key, value, .. }) => {
-                keys.resize(rows * key.matrix.rows(), 0.0);
-                let keys_of = Product::new(&key.matrix, keys);
-                match value {
-                    Some(value) => {
-                        values.resize(rows * value.matrix.rows(), 0.0);
-                        let values_of = Product::new(&value.matrix, values);
-                        multiply(cpu, activations, &mut [queries_of, keys_of, values_of]);
-                        value.add_bias(cpu, values);
-                        key.add_bias(cpu, keys);
-                    }
-                    None => {
-                        multiply(cpu, activations, &mut [queries_of, keys_of]);
-                        key.add_bias(cpu, keys);
-                        values.clone_from(keys);
-                    }
-                }
+        let Some(OwnKeyValues { key, value, .. }) = &self.own else {
+            return multiply(cpu, activations, &mut [queries_of]);
+        };
+        keys.resize(rows * key.matrix.rows(), 0.0);
+        values.resize(rows * self.spec.kv_heads * self.spec.value_dim, 0.0);
+        let keys_of = Product::new(&key.matrix, keys);
+        match value {
+            Some(value) => {
+                let values_of = Product::new(&value.matrix, values);
+                multiply(cpu, activations, &mut [queries_of, keys_of, values_of]);
             }
-        }
-        self.query.add_bias(cpu, projected);
-        if gated {
-            part_gates(cpu, with_gates, self.spec.key_dim, queries, gates);
+            None => multiply(cpu, activations, &mut [queries_of, keys_of]),
         }
     }
 
-    /// Norms (where the network has such a norm) every head, and rotates those of queries and keys.
-    fn turn(&self, step: &Step, scratch: &mut Scratch) {
+    /// Of every row, in one region: biases, the gates apart, norms and rotation of the heads where the network has them,
+    /// and keys and values as the cache keeps them.
+    fn finish_rows(&self, step: &Step, scratch: &mut Scratch) {
+        let (cpu, rows) = (step.cpu, step.rows);
+        let Attention { heads, kv_heads, key_dim, value_dim, .. } = self.spec;
+        let (query_row, key_row, value_row) = (heads * key_dim, kv_heads * key_dim, kv_heads * value_dim);
+        let Scratch { queries, with_gates, gates, keys, values, half_keys, half_values, .. } = scratch;
+        if self.spec.output_gate {
+            queries.resize(rows * query_row, 0.0);
+            gates.resize(rows * query_row, 0.0);
+        }
+        half_keys.resize(rows * key_row, f16::ZERO);
+        half_values.resize(rows * value_row, f16::ZERO);
+        let (queries, with_gates, gates) =
+            (Shares::new(queries), Shares::new(with_gates), Shares::new(gates));
+        let (keys, values) = (Shares::new(keys), Shares::new(values));
+        let (half_keys, half_values) = (Shares::new(half_keys), Shares::new(half_values));
         let rotation = self.spec.rope.map(|rope| &step.rotations[rope]);
-        let Attention { key_dim, value_dim, .. } = self.spec;
-        turn_heads(step, &mut scratch.queries, key_dim, self.query_norm.as_ref(), rotation);
-        if let Some(own) = &self.own {
-            turn_heads(step, &mut scratch.keys, key_dim, own.key_norm.as_ref(), rotation);
-            turn_heads(step, &mut scratch.values, value_dim, own.value_norm.as_ref(), None);
-        }
+        let heads = Heads { cpu, width: key_dim, rotation };
+        cpu.pool.for_chunks(rows, ROWS, &|_, range| {
+            for row in range {
+                let part = |width: usize| row * width..(row + 1) * width;
+                // SAFETY: in this function, each row belongs to one task.
+                let query = unsafe { queries.range(part(query_row)) };
+                if self.spec.output_gate {
+                    // SAFETY: as above.
+                    let (packed, gates) =
+                        unsafe { (with_gates.range(part(2 * query_row)), gates.range(part(query_row))) };
+                    self.query.add_bias(cpu, packed);
+                    part_gates(packed, key_dim, query, gates);
+                } else {
+                    self.query.add_bias(cpu, query);
+                }
+                heads.finish(row, query, self.query_norm.as_ref());
+                let Some(own) = &self.own else { continue };
+                // SAFETY: as above.
+                let (key, value) = unsafe { (keys.range(part(key_row)), values.range(part(value_row))) };
+                own.key.add_bias(cpu, key);
+                match &own.value {
+                    Some(projection) => projection.add_bias(cpu, value),
+                    None => value.copy_from_slice(key),
+                }
+                heads.finish(row, key, own.key_norm.as_ref());
+                if let Some(norm) = &own.value_norm {
+                    norm.apply_in_place(cpu, value);
+                }
+                // SAFETY: as above.
+                let (half_key, half_value) =
+                    unsafe { (half_keys.range(part(key_row)), half_values.range(part(value_row))) };
+                cpu.kernels.to_f16(key, half_key);
+                cpu.kernels.to_f16(value, half_value);
+            }
+        });
     }
 
+    /// Puts the step's keys and values into the sequences' caches.
     fn store(
         &self,
         step: &Step,
         index: usize,
         sequences: &mut Sequences<Vec<LayerCache>>,
-        scratch: &mut Scratch,
+        scratch: &Scratch,
     ) -> Result<(), ExecutorError> {
-        let Scratch { keys, values, half_keys, half_values, .. } = scratch;
-        half_keys.resize(keys.len(), f16::ZERO);
-        half_values.resize(values.len(), f16::ZERO);
-        step.cpu.kernels.to_f16(keys, half_keys);
-        step.cpu.kernels.to_f16(values, half_values);
+        let Scratch { half_keys, half_values, .. } = scratch;
         let Attention { kv_heads, key_dim, value_dim, .. } = self.spec;
         let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
         for placed in step.placed {
@@ -184,58 +223,31 @@ impl AttentionBlock {
     }
 }
 
-/// Heads of `[query | gate]`, each `width` wide, to all queries and all gates.
-fn part_gates(cpu: &Cpu, packed: &[f32], width: usize, queries: &mut Vec<f32>, gates: &mut Vec<f32>) {
-    queries.resize(packed.len() / 2, 0.0);
-    gates.resize(packed.len() / 2, 0.0);
-    let (queries, gates) = (Shares::new(queries), Shares::new(gates));
-    cpu.pool.for_chunks(packed.len() / (2 * width), (CHUNK / width).max(1), &|_, heads| {
-        let halves = heads.start * width..heads.end * width;
-        // SAFETY: ranges of one region do not overlap.
-        let (queries, gates) = unsafe { (queries.range(halves.clone()), gates.range(halves)) };
-        let packed = packed[heads.start * 2 * width..heads.end * 2 * width].chunks_exact(2 * width);
-        let heads = queries.chunks_exact_mut(width).zip(gates.chunks_exact_mut(width));
-        for ((query, gate), head) in heads.zip(packed) {
-            query.copy_from_slice(&head[..width]);
-            gate.copy_from_slice(&head[width..]);
-        }
-    });
-}
-
-/// `attended *= sigmoid(gates)`.
-fn close_gates(cpu: &Cpu, attended: &mut [f32], gates: &[f32]) {
-    let attended = Shares::new(attended);
-    cpu.pool.for_chunks(gates.len(), CHUNK, &|_, range| {
-        // SAFETY: ranges of one region do not overlap.
-        cpu.kernels.sigmoid_mul(unsafe { attended.range(range.clone()) }, &gates[range]);
-    });
-}
-
-/// Norms and rotates every head, `width` wide, of every row.
-fn turn_heads(
-    step: &Step,
-    values: &mut [f32],
+/// How the heads of a step's rows are normed and turned.
+struct Heads<'a> {
+    cpu: &'a Cpu,
+    /// Of a head.
     width: usize,
-    norm: Option<&NormWeight>,
-    rotation: Option<&Rotation>,
-) {
-    if norm.is_none() && rotation.is_none() {
-        return;
-    }
-    let cpu: &Cpu = step.cpu;
-    let row_values = values.len() / step.rows.max(1);
-    let shares = Shares::new(values);
-    let turn = |_: usize, range: Range<usize>| {
-        for row in range {
-            // SAFETY: each row belongs to one task.
-            let heads = unsafe { shares.range(row * row_values..(row + 1) * row_values) };
-            if let Some(norm) = norm {
-                norm.apply_in_place(cpu, heads);
-            }
-            if let Some(rotation) = rotation {
-                heads.chunks_exact_mut(width).for_each(|head| rotation.turn(head, row));
-            }
+    rotation: Option<&'a Rotation>,
+}
+
+impl Heads<'_> {
+    /// All heads of the step's row `row`.
+    fn finish(&self, row: usize, heads: &mut [f32], norm: Option<&NormWeight>) {
+        if let Some(norm) = norm {
+            norm.apply_in_place(self.cpu, heads);
         }
-    };
-    cpu.pool.for_chunks(step.rows, 8, &turn);
+        if let Some(rotation) = self.rotation {
+            heads.chunks_exact_mut(self.width).for_each(|head| rotation.turn(head, row));
+        }
+    }
+}
+
+/// A row's heads of `[query | gate]`, each `width` wide, to its queries and its gates.
+fn part_gates(packed: &[f32], width: usize, queries: &mut [f32], gates: &mut [f32]) {
+    let heads = queries.chunks_exact_mut(width).zip(gates.chunks_exact_mut(width));
+    for ((query, gate), head) in heads.zip(packed.chunks_exact(2 * width)) {
+        query.copy_from_slice(&head[..width]);
+        gate.copy_from_slice(&head[width..]);
+    }
 }

@@ -7,6 +7,7 @@ mod tests;
 use super::cache::LayerCache;
 use super::layer::{self, Step};
 use super::norm::NormWeight;
+use super::seam::Seam;
 use crate::Cpu;
 use crate::delta::state::DeltaState;
 use crate::delta::{self, Driven};
@@ -59,19 +60,20 @@ impl DeltaBlock {
         [&self.mixed, &self.gate, &self.beta, &self.alpha, &self.output].into_iter()
     }
 
-    /// From `normed` to `block_out`; the states of layer `index` move on.
+    /// Across the seam to `block_out`; the states of layer `index` move on.
     pub(super) fn run(
         &self,
         step: &Step,
         index: usize,
+        seam: &Seam,
         sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut layer::Scratch,
-    ) -> Result<(), ExecutorError> {
+    ) -> Result<Option<&[f32]>, ExecutorError> {
         let (cpu, rows) = (step.cpu, step.rows);
-        self.project(step, scratch);
+        self.project(step, seam, scratch);
         let layer::Scratch { delta_net: scratch, activations, block_out, .. } = scratch;
         let Scratch { mixed, gates, betas, decays, edge, heads, key_queries, read, normed } = scratch;
-        self.drive(betas, decays);
+        self.drive(cpu, betas, decays);
 
         let shape = delta::shape(&self.spec);
         edge.resize(delta::edge_len(&shape), 0.0);
@@ -92,20 +94,29 @@ impl DeltaBlock {
             delta::recur(cpu, &self.spec, &driven, placed.rows.clone(), changing, read);
             state.changed(placed.end());
         }
-        self.norm_and_gate(cpu, rows, gates, normed, read);
-        activations.prepare(cpu, read, rows, self.output.columns(), self.output.needs());
+        // norm(read) * silu(gates), head by head
+        let (width, read) = (self.output.columns(), Shares::new(read));
+        let needs = self.output.needs();
+        activations.prepare_rows(cpu, normed, rows, width, needs, &|row, gated| {
+            let own = row * width..(row + 1) * width;
+            // SAFETY: each row belongs to one task.
+            let read = unsafe { read.range(own.clone()) };
+            self.norm.apply_in_place(cpu, read);
+            cpu.kernels.silu_mul(&gates[own], read, gated);
+        });
         multiply(cpu, activations, &mut [Product::new(&self.output, block_out)]);
-        Ok(())
+        Ok(None)
     }
 
     /// The four projections, in one region.
-    fn project(&self, step: &Step, scratch: &mut layer::Scratch) {
+    fn project(&self, step: &Step, seam: &Seam, scratch: &mut layer::Scratch) {
         let (cpu, rows) = (step.cpu, step.rows);
-        let layer::Scratch { normed, activations, delta_net, .. } = scratch;
+        let inputs = [&self.mixed, &self.gate, &self.beta, &self.alpha];
+        let needs = inputs.iter().fold(Default::default(), |needs, matrix| needs | matrix.needs());
+        seam.cross(step, scratch, needs);
+        let layer::Scratch { activations, delta_net, .. } = scratch;
         let Scratch { mixed, gates, betas, decays, .. } = delta_net;
         let parts = [(&self.mixed, mixed), (&self.gate, gates), (&self.beta, betas), (&self.alpha, decays)];
-        let needs = parts.iter().fold(Default::default(), |needs, (matrix, _)| needs | matrix.needs());
-        activations.prepare(cpu, normed, rows, self.mixed.columns(), needs);
         let mut products = parts.map(|(matrix, out)| {
             out.resize(rows * matrix.rows(), 0.0);
             Product::new(matrix, out)
@@ -114,26 +125,20 @@ impl DeltaBlock {
     }
 
     /// From projected rows to betas and decays.
-    fn drive(&self, betas: &mut [f32], alphas: &mut [f32]) {
+    fn drive(&self, cpu: &Cpu, betas: &mut [f32], alphas: &mut [f32]) {
         let heads = self.spec.value_heads;
-        for (betas, alphas) in betas.chunks_exact_mut(heads).zip(alphas.chunks_exact_mut(heads)) {
-            betas.iter_mut().for_each(|beta| *beta = 1.0 / (1.0 + (-*beta).exp()));
-            for ((alpha, bias), rate) in alphas.iter_mut().zip(&self.time_bias).zip(&self.rates) {
-                *alpha = (-rate * softplus(*alpha + bias)).exp();
-            }
-        }
-    }
-
-    /// `read = norm(read) * silu(gates)`, head by head.
-    fn norm_and_gate(&self, cpu: &Cpu, rows: usize, gates: &[f32], normed: &mut [f32], read: &mut [f32]) {
-        let width = self.gate.rows();
-        let (normed, read) = (Shares::new(normed), Shares::new(read));
+        let rows = betas.len() / heads.max(1);
+        let (betas, alphas) = (Shares::new(betas), Shares::new(alphas));
         cpu.pool.for_chunks(rows, 4, &|_, range| {
-            let part = range.start * width..range.end * width;
+            let own = range.start * heads..range.end * heads;
             // SAFETY: each row belongs to one task.
-            let (normed, read) = unsafe { (normed.range(part.clone()), read.range(part.clone())) };
-            self.norm.apply(cpu, read, normed);
-            cpu.kernels.silu_mul(&gates[part], normed, read);
+            let (betas, alphas) = unsafe { (betas.range(own.clone()), alphas.range(own)) };
+            betas.iter_mut().for_each(|beta| *beta = 1.0 / (1.0 + (-*beta).exp()));
+            for alphas in alphas.chunks_exact_mut(heads) {
+                for ((alpha, bias), rate) in alphas.iter_mut().zip(&self.time_bias).zip(&self.rates) {
+                    *alpha = (-rate * softplus(*alpha + bias)).exp();
+                }
+            }
         });
     }
 }

@@ -1,11 +1,13 @@
 //! The input of the first layer: token rows, and for encoders positions, token types and a norm.
+#![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 use super::norm::NormWeight;
 use crate::Cpu;
-use crate::sequences::Placed;
+use crate::pool::Shares;
 use ingle_model::Source;
-use ingle_model::executor::{Batch, ExecutorError};
+use ingle_model::executor::ExecutorError;
 use ingle_model::spec::TensorSpec;
+use std::sync::{Mutex, PoisonError};
 
 /// Where the tables lie. Their rows are read from the file: a step needs only a few.
 pub(super) struct EmbeddingBlock {
@@ -18,35 +20,56 @@ pub(super) struct EmbeddingBlock {
 }
 
 impl EmbeddingBlock {
-    /// `norm(scale * tokens[id] + positions[p] + token_type)` of every row of a step, `[rows, width]`.
+    /// `norm(scale * tokens[id] + positions[p] + token_type)` of every row of a step, `[rows, width]`. `spare` is memory
+    /// to reuse.
     pub(super) fn run(
         &self,
         cpu: &Cpu,
         source: &Source,
-        batch: &Batch,
-        placed: &[Placed],
-        width: usize,
+        rows: (&[u32], &[usize]),
+        spare: &mut Vec<f32>,
         x: &mut [f32],
     ) -> Result<(), ExecutorError> {
-        let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
-        let positions = placed.iter().flat_map(|slice| slice.first..slice.end());
-        let mut table_row = vec![0.0; if self.positions.is_some() { width } else { 0 }];
-        for ((row, &token), position) in x.chunks_exact_mut(width).zip(tokens).zip(positions) {
-            source.row(&self.tokens, token as usize, row)?;
+        let (tokens, positions) = rows;
+        let width = x.len() / tokens.len().max(1);
+        spare.resize(if self.positions.is_some() { cpu.pool.threads() * width } else { 0 }, 0.0);
+        let (x, spare) = (Shares::new(x), Shares::new(spare));
+        for_rows(cpu, tokens.len(), 8, &|thread, row| {
+            // SAFETY: each row belongs to one task.
+            let x = unsafe { x.range(row * width..(row + 1) * width) };
+            source.row(&self.tokens, tokens[row] as usize, x)?;
             if self.scale != 1.0 {
-                cpu.kernels.scale(row, self.scale);
+                cpu.kernels.scale(x, self.scale);
             }
             if let Some(table) = &self.positions {
-                source.row(table, position, &mut table_row)?;
-                cpu.kernels.add(row, &table_row);
+                // SAFETY: a thread has one task at a time.
+                let of_position = unsafe { spare.range(thread * width..(thread + 1) * width) };
+                source.row(table, positions[row], of_position)?;
+                cpu.kernels.add(x, of_position);
             }
             if let Some(token_type) = &self.token_type {
-                cpu.kernels.add(row, token_type);
+                cpu.kernels.add(x, token_type);
             }
-        }
-        if let Some(norm) = &self.norm {
-            norm.apply_in_place(cpu, x);
-        }
-        Ok(())
+            if let Some(norm) = &self.norm {
+                norm.apply_in_place(cpu, x);
+            }
+            Ok(())
+        })
     }
+}
+
+/// Calls `f(thread, row)` for every row in parallel, `together` at a time, and gives an error if one of them did.
+pub(super) fn for_rows(
+    cpu: &Cpu,
+    rows: usize,
+    together: usize,
+    f: &(impl Fn(usize, usize) -> Result<(), ExecutorError> + Sync),
+) -> Result<(), ExecutorError> {
+    let failure = Mutex::new(None);
+    cpu.pool.for_chunks(rows, together, &|thread, mut range| {
+        if let Err(error) = range.try_for_each(|row| f(thread, row)) {
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }

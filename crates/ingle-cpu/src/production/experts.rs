@@ -9,6 +9,7 @@
 use super::dense::DenseBlock;
 use super::layer::{self, Projection, Step};
 use super::norm::NormWeight;
+use super::seam::Seam;
 use crate::Cpu;
 use crate::matrix::{Activations, Bucket, Matrix, Needs, Product, Stack, StackProduct, View};
 use crate::matrix::{multiply, multiply_stacks};
@@ -16,6 +17,7 @@ use crate::pool::Shares;
 use crate::routing::{Stored, route};
 use ingle_model::spec::MixtureOfExperts;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Packed weights of a mixture of experts.
 pub(super) struct ExpertsBlock {
@@ -49,10 +51,10 @@ pub(super) struct ExpertProjection {
 }
 
 impl ExpertProjection {
-    /// Adds an expert's bias to a row that its matrix made.
-    fn add_bias(&self, cpu: &Cpu, expert: usize, row: &mut [f32]) {
+    /// Adds an expert's bias to some columns of a row that its matrix made.
+    fn add_bias(&self, cpu: &Cpu, expert: usize, columns: Range<usize>, row: &mut [f32]) {
         if let Some(bias) = &self.bias {
-            cpu.kernels.add(row, &bias[expert * row.len()..][..row.len()]);
+            cpu.kernels.add(row, &bias[expert * self.stack.rows()..][columns]);
         }
     }
 }
@@ -92,10 +94,7 @@ pub(super) struct Scratch {
     input: Activations,
     gate: Vec<f32>,
     up: Vec<f32>,
-    inner: Vec<f32>,
     down: Vec<f32>,
-    /// Sums of the routed experts, where they stand apart.
-    sums: Vec<f32>,
 }
 
 thread_local! {
@@ -111,56 +110,67 @@ impl ExpertsBlock {
         [self.router.matrix.view()].into_iter().chain(stacks).chain(shared.map(Matrix::view))
     }
 
-    /// From `normed` to `block_out`.
-    pub(super) fn run(&self, step: &Step, scratch: &mut layer::Scratch) {
+    /// Across the seam to `block_out`.
+    pub(super) fn run(&self, step: &Step, seam: &Seam, scratch: &mut layer::Scratch) -> Option<&[f32]> {
         if let Some(apart) = &self.apart {
-            return self.run_apart(step, apart, scratch);
+            self.run_apart(step, seam, apart, scratch);
+            return None;
         }
         let (cpu, rows) = (step.cpu, step.rows);
-        let layer::Scratch { normed, block_out, activations, dense, experts: own, .. } = scratch;
         let expert_needs = self.gate.stack.needs() | self.up.stack.needs();
         let shared_needs = self.shared.as_ref().map_or(Needs::default(), |shared| shared.dense.needs());
-        let needs = self.router.matrix.needs() | expert_needs | shared_needs;
-        activations.prepare(cpu, normed, rows, self.router.matrix.columns(), needs);
+        seam.cross(step, scratch, self.router.matrix.needs() | expert_needs | shared_needs);
+        let layer::Scratch { normed, block_out, activations, dense, experts: own, .. } = scratch;
 
         self.route(cpu, rows, activations, own);
         own.input.gather(cpu, activations, &own.pair_rows, expert_needs);
 
-        match &self.shared {
-            Some(shared) => shared.run(cpu, normed, rows, activations, dense, block_out),
-            None => block_out.fill(0.0),
+        if let Some(shared) = &self.shared {
+            shared.run(cpu, normed, rows, activations, dense, block_out);
         }
         self.compute_pairs(cpu, own);
-        self.add_to_rows(cpu, own, block_out);
+        self.add_to_rows(cpu, own, self.shared.is_none(), block_out);
+        None
     }
 
     /// `after_shared(shared(normed)) + after_routed(routed(before_routed(x)))`; the router too reads the residual stream.
-    fn run_apart(&self, step: &Step, apart: &ApartNorms, scratch: &mut layer::Scratch) {
+    fn run_apart(&self, step: &Step, seam: &Seam, apart: &ApartNorms, scratch: &mut layer::Scratch) {
         let (cpu, rows, hidden) = (step.cpu, step.rows, self.router.matrix.columns());
+        let shared_needs = self.shared.as_ref().map_or(Needs::default(), |shared| shared.dense.needs());
+        seam.cross(step, scratch, shared_needs);
         let layer::Scratch { x, normed, block_out, activations, dense, experts: own, .. } = scratch;
-        block_out.fill(0.0);
         if let Some(shared) = &self.shared {
-            activations.prepare(cpu, normed, rows, hidden, shared.dense.needs());
             shared.run(cpu, normed, rows, activations, dense, block_out);
-            apart.after_shared.apply_in_place(cpu, block_out);
         }
+        let row_of = |row: usize| row * hidden..(row + 1) * hidden;
 
-        apart.router.apply(cpu, x, normed);
-        activations.prepare(cpu, normed, rows, hidden, self.router.matrix.needs());
+        activations.prepare_rows(cpu, normed, rows, hidden, self.router.matrix.needs(), &|row, normed| {
+            apart.router.apply(cpu, &x[row_of(row)], normed);
+        });
         self.route(cpu, rows, activations, own);
 
-        apart.before_routed.apply(cpu, x, normed);
         let needs = self.gate.stack.needs() | self.up.stack.needs();
-        activations.prepare(cpu, normed, rows, hidden, needs);
+        activations.prepare_rows(cpu, normed, rows, hidden, needs, &|row, normed| {
+            apart.before_routed.apply(cpu, &x[row_of(row)], normed);
+        });
         own.input.gather(cpu, activations, &own.pair_rows, needs);
         self.compute_pairs(cpu, own);
-        let mut sums = std::mem::take(&mut own.sums);
-        sums.clear();
-        sums.resize(rows * hidden, 0.0);
-        self.add_to_rows(cpu, own, &mut sums);
-        apart.after_routed.apply_in_place(cpu, &mut sums);
-        cpu.kernels.add(block_out, &sums);
-        own.sums = sums;
+        // the routed experts' sums take the place of the rows that are used no more
+        self.add_to_rows(cpu, own, true, normed);
+        let (sums, out) = (Shares::new(normed), Shares::new(block_out));
+        cpu.pool.for_chunks(rows, 4, &|_, range| {
+            for row in range {
+                // SAFETY: each row belongs to one task.
+                let (sums, out) = unsafe { (sums.range(row_of(row)), out.range(row_of(row))) };
+                apart.after_routed.apply_in_place(cpu, sums);
+                if self.shared.is_some() {
+                    apart.after_shared.apply_in_place(cpu, out);
+                    cpu.kernels.add(out, sums);
+                } else {
+                    out.copy_from_slice(sums);
+                }
+            }
+        });
     }
 
     /// The pairs of the rows that `input` was prepared with.
@@ -199,47 +209,30 @@ impl ExpertsBlock {
 
     /// The experts' outputs for all pairs.
     fn compute_pairs(&self, cpu: &Cpu, scratch: &mut Scratch) {
-        let Scratch { pair_experts, buckets, input, gate, up, inner, down, .. } = scratch;
+        let Scratch { pair_experts, buckets, input, gate, up, down, .. } = scratch;
         let (pairs, width) = (pair_experts.len(), self.gate.stack.rows());
-        for buffer in [&mut *gate, &mut *up, &mut *inner] {
+        for buffer in [&mut *gate, &mut *up] {
             buffer.resize(pairs * width, 0.0);
         }
         down.resize(pairs * self.down.stack.rows(), 0.0);
         let products =
             &mut [StackProduct::new(&self.gate.stack, gate), StackProduct::new(&self.up.stack, up)];
         multiply_stacks(cpu, input, buckets, products);
-        self.activate(cpu, pair_experts, gate, up, inner);
-        input.prepare(cpu, inner, pairs, width, self.down.stack.needs());
+        // biases, then gate and up combined
+        let (gate, up) = (Shares::new(gate), Shares::new(up));
+        input.prepare_numbers(cpu, pairs, width, self.down.stack.needs(), &|pair, columns, inner| {
+            let own = pair * width + columns.start..pair * width + columns.end;
+            // SAFETY: each number belongs to one task.
+            let (gate, up) = unsafe { (gate.range(own.clone()), up.range(own)) };
+            self.gate.add_bias(cpu, pair_experts[pair], columns.clone(), gate);
+            self.up.add_bias(cpu, pair_experts[pair], columns, up);
+            cpu.kernels.activate(self.spec.activation, gate, up, inner);
+        });
         multiply_stacks(cpu, input, buckets, &mut [StackProduct::new(&self.down.stack, down)]);
     }
 
-    /// Biases, then gate and up combined.
-    fn activate(
-        &self,
-        cpu: &Cpu,
-        pair_experts: &[usize],
-        gate: &mut [f32],
-        up: &mut [f32],
-        inner: &mut [f32],
-    ) {
-        let width = self.gate.stack.rows();
-        let chunk = (16 * 1024 / width.max(1)).max(1);
-        let (gate, up, inner) = (Shares::new(gate), Shares::new(up), Shares::new(inner));
-        cpu.pool.for_chunks(pair_experts.len(), chunk, &|_, range| {
-            for pair in range {
-                let own = pair * width..(pair + 1) * width;
-                // SAFETY: each pair belongs to one task.
-                let (gate, up, inner) =
-                    unsafe { (gate.range(own.clone()), up.range(own.clone()), inner.range(own)) };
-                self.gate.add_bias(cpu, pair_experts[pair], gate);
-                self.up.add_bias(cpu, pair_experts[pair], up);
-                cpu.kernels.activate(self.spec.activation, gate, up, inner);
-            }
-        });
-    }
-
-    /// Adds the weighted outputs to their rows, in the order of choice.
-    fn add_to_rows(&self, cpu: &Cpu, scratch: &mut Scratch, out: &mut [f32]) {
+    /// Adds the weighted outputs to their rows, in the order of choice; to zeros where nothing is in the rows before.
+    fn add_to_rows(&self, cpu: &Cpu, scratch: &mut Scratch, nothing_before: bool, out: &mut [f32]) {
         let Scratch { choices, down, .. } = scratch;
         let (hidden, used) = (self.down.stack.rows(), self.spec.used);
         let (out, down) = (Shares::new(out), Shares::new(down));
@@ -249,13 +242,16 @@ impl ExpertsBlock {
             for row in range {
                 // SAFETY: each row belongs to one task.
                 let out = unsafe { out.range(row * hidden..(row + 1) * hidden) };
+                if nothing_before {
+                    out.fill(0.0);
+                }
                 for choice in &choices[row * used..(row + 1) * used] {
                     if choice.expert == NONE {
                         continue;
                     }
                     // SAFETY: each pair belongs to one row.
                     let values = unsafe { down.range(choice.pair * hidden..(choice.pair + 1) * hidden) };
-                    self.down.add_bias(cpu, choice.expert, values);
+                    self.down.add_bias(cpu, choice.expert, 0..hidden, values);
                     cpu.kernels.axpy(choice.weight, values, out);
                 }
             }
@@ -309,8 +305,14 @@ impl Shared {
     ) {
         self.dense.run_prepared(cpu, rows, input, scratch, out);
         let Some(gate) = &self.gate else { return };
-        for (x, out) in x.chunks_exact(gate.len()).zip(out.chunks_exact_mut(gate.len())) {
-            cpu.kernels.scale(out, 1.0 / (1.0 + (-cpu.kernels.dot(gate, x)).exp()));
-        }
+        let (width, out) = (gate.len(), Shares::new(out));
+        cpu.pool.for_chunks(rows, 8, &|_, range| {
+            for row in range {
+                let own = row * width..(row + 1) * width;
+                // SAFETY: each row belongs to one task.
+                let out = unsafe { out.range(own.clone()) };
+                cpu.kernels.scale(out, 1.0 / (1.0 + (-cpu.kernels.dot(gate, &x[own])).exp()));
+            }
+        });
     }
 }

@@ -3,6 +3,7 @@
 use super::dense::DenseBlock;
 use super::experts::{ExpertProjection, ExpertsBlock, Shared};
 use super::layer::{Projection, Scratch, Step};
+use super::seam::Seam;
 use crate::Cpu;
 use crate::matrix::{Matrix, Stack};
 use crate::routing::{Stored, route};
@@ -141,10 +142,11 @@ impl Case {
         // what a longer step left behind must not matter
         for rows in [rows + 3, rows] {
             scratch.resize(rows, self.hidden);
-            scratch.normed.fill(f32::NAN);
-            scratch.normed[..x.len()].copy_from_slice(x);
+            scratch.x.fill(f32::NAN);
+            scratch.x[..x.len()].copy_from_slice(x);
             scratch.block_out.fill(f32::NAN);
-            self.block.run(&Step { cpu, placed: &[], rotations: &[], rows }, &mut scratch);
+            let step = Step { cpu, placed: &[], rotations: &[], rows, hidden: self.hidden };
+            self.block.run(&step, &Seam::default(), &mut scratch);
         }
         scratch.block_out
     }

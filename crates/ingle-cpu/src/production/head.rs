@@ -3,7 +3,7 @@
 
 use super::layer::Projection;
 use crate::Cpu;
-use crate::matrix::Activations;
+use crate::matrix::{Activations, Product, multiply};
 use crate::pool::Shares;
 
 /// Packed weights of the head.
@@ -14,27 +14,35 @@ pub(super) struct HeadBlock {
 }
 
 impl HeadBlock {
-    /// `rows` normed rows to `logits`, `[rows, vocabulary]`.
-    pub(super) fn run(
-        &self,
-        cpu: &Cpu,
-        normed: &[f32],
-        rows: usize,
-        activations: &mut Activations,
-        logits: &mut [f32],
-    ) {
-        self.projection.apply(cpu, normed, rows, activations, logits);
-        if let Some(cap) = self.soft_cap {
-            cap_logits(cpu, logits, cap);
+    /// The rows that `normed` was prepared with to `logits`, `[rows, vocabulary]`.
+    pub(super) fn run(&self, cpu: &Cpu, normed: &Activations, logits: &mut [f32]) {
+        let Projection { matrix, bias } = &self.projection;
+        multiply(cpu, normed, &mut [Product::new(matrix, logits)]);
+        if bias.is_some() || self.soft_cap.is_some() {
+            finish(cpu, matrix.rows(), bias.as_deref(), self.soft_cap, logits);
         }
     }
 }
 
-fn cap_logits(cpu: &Cpu, logits: &mut [f32], cap: f32) {
-    const CHUNK: usize = 16 * 1024;
+/// Adds the bias and caps, in pieces of rows.
+fn finish(cpu: &Cpu, vocabulary: usize, bias: Option<&[f32]>, soft_cap: Option<f32>, logits: &mut [f32]) {
+    const PIECE: usize = 16 * 1024;
+    let pieces = vocabulary.div_ceil(PIECE);
+    let rows = logits.len() / vocabulary.max(1);
     let shares = Shares::new(logits);
-    cpu.pool.for_chunks(shares.len(), CHUNK, &|_, range| {
-        // SAFETY: ranges of one region do not overlap.
-        cpu.kernels.soft_cap(unsafe { shares.range(range) }, cap);
+    cpu.pool.for_chunks(rows * pieces, 1, &|_, range| {
+        for piece in range {
+            let (row, first) = (piece / pieces, piece % pieces * PIECE);
+            let columns = first..vocabulary.min(first + PIECE);
+            // SAFETY: each piece belongs to one task.
+            let logits =
+                unsafe { shares.range(row * vocabulary + columns.start..row * vocabulary + columns.end) };
+            if let Some(bias) = bias {
+                cpu.kernels.add(logits, &bias[columns]);
+            }
+            if let Some(cap) = soft_cap {
+                cpu.kernels.soft_cap(logits, cap);
+            }
+        }
     });
 }

@@ -4,12 +4,13 @@
 use super::cache::LayerCache;
 use super::layer::{self, Step};
 use super::norm::NormWeight;
+use super::seam::Seam;
 use crate::Cpu;
 use crate::attention::latent::cache::LatentKv;
 use crate::attention::latent::index::{Choice, choose};
 use crate::attention::latent::up::LatentUp;
 use crate::attention::latent::{Work, absorbed, attend};
-use crate::matrix::{Matrix, Product, multiply};
+use crate::matrix::{Activations, Matrix, Needs, Product, multiply};
 use crate::pool::Shares;
 use crate::sequences::Sequences;
 use half::f16;
@@ -91,17 +92,18 @@ impl LatentBlock {
         query.into_iter().flatten().chain([&self.latent, &self.output]).chain(indexer)
     }
 
-    /// From `normed` to `block_out`; the step's rows and indexer keys join the caches of layer `index`.
+    /// Across the seam to `block_out`; the step's rows and indexer keys join the caches of layer `index`.
     pub(super) fn run(
         &self,
         step: &Step,
         index: usize,
+        seam: &Seam,
         sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut layer::Scratch,
-    ) -> Result<(), ExecutorError> {
-        self.project(step, scratch);
-        self.turn(step, &mut scratch.latent);
-        self.store(step, index, sequences, &mut scratch.latent)?;
+    ) -> Result<Option<&[f32]>, ExecutorError> {
+        self.project(step, seam, scratch);
+        self.finish_rows(step, &mut scratch.latent);
+        self.store(step, index, sequences, &scratch.latent)?;
 
         let (cpu, rows) = (step.cpu, step.rows);
         let layer::Scratch { latent: own, activations, block_out, .. } = scratch;
@@ -125,93 +127,137 @@ impl LatentBlock {
         }
         activations.prepare(cpu, &own.attended, rows, self.output.columns(), self.output.needs());
         multiply(cpu, activations, &mut [Product::new(&self.output, block_out)]);
-        Ok(())
+        Ok(None)
     }
 
     /// Everything that is made of the step's rows alone, in two regions: what is made of the normed row, then what is
     /// made of the query's low-rank row.
-    fn project(&self, step: &Step, scratch: &mut layer::Scratch) {
+    fn project(&self, step: &Step, seam: &Seam, scratch: &mut layer::Scratch) {
         let (cpu, rows) = (step.cpu, step.rows);
-        let layer::Scratch { normed, activations, latent: own, .. } = scratch;
-        own.rows.resize(rows * self.latent.rows(), 0.0);
         let (first, second) = match &self.query {
             QueryPath::Direct(matrix) => (matrix, None),
             QueryPath::Ranked { down, norm, up } => (down, Some((norm, up))),
         };
+        let mut needs = first.needs() | self.latent.needs();
+        if let Some(indexer) = &self.indexer {
+            needs |= indexer.key.needs() | indexer.weights.needs();
+            needs |= if second.is_none() { indexer.query.needs() } else { Needs::default() };
+        }
+        seam.cross(step, scratch, needs);
+
+        let layer::Scratch { activations, latent: own, .. } = scratch;
+        own.rows.resize(rows * self.latent.rows(), 0.0);
         let first_out = if second.is_some() { &mut own.query_latents } else { &mut own.queries };
         first_out.resize(rows * first.rows(), 0.0);
-        let mut needs = first.needs() | self.latent.needs();
-        let mut products = vec![Product::new(first, first_out), Product::new(&self.latent, &mut own.rows)];
-        if let Some(indexer) = &self.indexer {
-            own.index_keys.resize(rows * indexer.key.rows(), 0.0);
-            own.index_weights.resize(rows * indexer.weights.rows(), 0.0);
-            own.index_queries.resize(rows * indexer.query.rows(), 0.0);
-            needs |= indexer.key.needs() | indexer.weights.needs();
-            products.push(Product::new(&indexer.key, &mut own.index_keys));
-            products.push(Product::new(&indexer.weights, &mut own.index_weights));
-            if second.is_none() {
-                needs |= indexer.query.needs();
-                products.push(Product::new(&indexer.query, &mut own.index_queries));
-            }
-        }
-        activations.prepare(cpu, normed, rows, first.columns(), needs);
-        multiply(cpu, activations, &mut products);
-        drop(products);
-
-        if let Some((norm, up)) = second {
-            norm.apply_in_place(cpu, &mut own.query_latents);
-            own.queries.resize(rows * up.rows(), 0.0);
-            let mut needs = up.needs();
-            let mut products = vec![Product::new(up, &mut own.queries)];
-            if let Some(indexer) = &self.indexer {
-                needs |= indexer.query.needs();
-                products.push(Product::new(&indexer.query, &mut own.index_queries));
-            }
-            activations.prepare(cpu, &own.query_latents, rows, up.columns(), needs);
+        let products = [Product::new(first, first_out), Product::new(&self.latent, &mut own.rows)];
+        let Some(indexer) = &self.indexer else {
+            let mut products = products;
             multiply(cpu, activations, &mut products);
+            return self.project_queries(cpu, rows, second, activations, own);
+        };
+        own.index_keys.resize(rows * indexer.key.rows(), 0.0);
+        own.index_weights.resize(rows * indexer.weights.rows(), 0.0);
+        own.index_queries.resize(rows * indexer.query.rows(), 0.0);
+        let [queries, latents] = products;
+        let keys = Product::new(&indexer.key, &mut own.index_keys);
+        let weights = Product::new(&indexer.weights, &mut own.index_weights);
+        if second.is_some() {
+            multiply(cpu, activations, &mut [queries, latents, keys, weights]);
+            return self.project_queries(cpu, rows, second, activations, own);
+        }
+        let index_queries = Product::new(&indexer.query, &mut own.index_queries);
+        multiply(cpu, activations, &mut [queries, latents, keys, weights, index_queries]);
+    }
+
+    /// Queries, the indexer's too, of the normed low-rank rows, if that is their way.
+    fn project_queries(
+        &self,
+        cpu: &Cpu,
+        rows: usize,
+        ranked: Option<(&NormWeight, &Matrix)>,
+        activations: &mut Activations,
+        own: &mut Scratch,
+    ) {
+        let Some((norm, up)) = ranked else { return };
+        let Scratch { query_latents, queries, index_queries, .. } = own;
+        let indexer = self.indexer.as_ref().map(|indexer| &indexer.query);
+        let needs = indexer.map_or(up.needs(), |indexer| up.needs() | indexer.needs());
+        activations.prepare_rows(cpu, query_latents, rows, up.columns(), needs, &|_, row| {
+            norm.apply_in_place(cpu, row);
+        });
+        queries.resize(rows * up.rows(), 0.0);
+        let queries = Product::new(up, queries);
+        match indexer {
+            Some(indexer) => {
+                multiply(cpu, activations, &mut [queries, Product::new(indexer, index_queries)]);
+            }
+            None => multiply(cpu, activations, &mut [queries]),
         }
     }
 
-    /// Norms latents and indexer keys, rotates what is rotated, scales the indexer's weights.
-    fn turn(&self, step: &Step, own: &mut Scratch) {
+    /// Of every row, in one region: norms latents and indexer keys, rotates what is rotated, scales the indexer's
+    /// weights, and makes what the cache keeps.
+    fn finish_rows(&self, step: &Step, own: &mut Scratch) {
+        let (cpu, rows) = (step.cpu, step.rows);
         let LatentAttention { heads, nope_dim, rope_dim, kv_rank, rope, .. } = self.spec;
         let rotation = &step.rotations[rope];
-        for_rows(step, &mut own.queries, |row, queries| {
-            for head in queries.chunks_exact_mut(nope_dim + rope_dim) {
-                rotation.turn(&mut head[nope_dim..], row);
+        own.half_rows.resize(own.rows.len(), f16::ZERO);
+        own.half_index_keys.resize(own.index_keys.len(), f16::ZERO);
+        let (query_row, row_values) = (heads * (nope_dim + rope_dim), kv_rank + rope_dim);
+        let (queries, latents) = (Shares::new(&mut own.queries), Shares::new(&mut own.rows));
+        let half_rows = Shares::new(&mut own.half_rows);
+        let index_queries = Shares::new(&mut own.index_queries);
+        let index_keys = Shares::new(&mut own.index_keys);
+        let index_weights = Shares::new(&mut own.index_weights);
+        let half_index_keys = Shares::new(&mut own.half_index_keys);
+        cpu.pool.for_chunks(rows, 2, &|_, range| {
+            for row in range {
+                let part = |width: usize| row * width..(row + 1) * width;
+                // SAFETY: in this function, each row belongs to one task.
+                let (queries, values, halves) = unsafe {
+                    (
+                        queries.range(part(query_row)),
+                        latents.range(part(row_values)),
+                        half_rows.range(part(row_values)),
+                    )
+                };
+                for head in queries.chunks_exact_mut(nope_dim + rope_dim) {
+                    rotation.turn(&mut head[nope_dim..], row);
+                }
+                let (latent, key) = values.split_at_mut(kv_rank);
+                self.latent_norm.apply_in_place(cpu, latent);
+                rotation.turn(key, row);
+                cpu.kernels.to_f16(values, halves);
+
+                let Some(indexer) = &self.indexer else { continue };
+                let rotation = &step.rotations[indexer.spec.rope];
+                let SparseIndexer { heads, head_dim, .. } = indexer.spec;
+                // SAFETY: as above.
+                let (queries, key, weights, halves) = unsafe {
+                    (
+                        index_queries.range(part(heads * head_dim)),
+                        index_keys.range(part(head_dim)),
+                        index_weights.range(part(heads)),
+                        half_index_keys.range(part(head_dim)),
+                    )
+                };
+                queries.chunks_exact_mut(head_dim).for_each(|head| rotation.turn(head, row));
+                indexer.norm_key(cpu, key);
+                rotation.turn(key, row);
+                cpu.kernels.to_f16(key, halves);
+                cpu.kernels.scale(weights, 1.0 / (heads as f32 * head_dim as f32).sqrt());
             }
         });
-        debug_assert_eq!(own.queries.len(), step.rows * heads * (nope_dim + rope_dim));
-        for_rows(step, &mut own.rows, |row, values| {
-            let (latent, key) = values.split_at_mut(kv_rank);
-            self.latent_norm.apply_in_place(step.cpu, latent);
-            rotation.turn(key, row);
-        });
-        let Some(indexer) = &self.indexer else { return };
-        let rotation = &step.rotations[indexer.spec.rope];
-        let SparseIndexer { heads, head_dim, .. } = indexer.spec;
-        for_rows(step, &mut own.index_queries, |row, queries| {
-            queries.chunks_exact_mut(head_dim).for_each(|head| rotation.turn(head, row));
-        });
-        for_rows(step, &mut own.index_keys, |row, key| {
-            indexer.norm_key(step.cpu, key);
-            rotation.turn(key, row);
-        });
-        let scale = 1.0 / (heads as f32 * head_dim as f32).sqrt();
-        step.cpu.kernels.scale(&mut own.index_weights, scale);
     }
 
+    /// Puts the step's rows and indexer keys into the sequences' caches.
     fn store(
         &self,
         step: &Step,
         index: usize,
         sequences: &mut Sequences<Vec<LayerCache>>,
-        own: &mut Scratch,
+        own: &Scratch,
     ) -> Result<(), ExecutorError> {
-        for (from, to) in [(&own.rows, &mut own.half_rows), (&own.index_keys, &mut own.half_index_keys)] {
-            to.resize(from.len(), f16::ZERO);
-            step.cpu.kernels.to_f16(from, to);
-        }
         let width = self.latent.rows();
         for placed in step.placed {
             let kv = sequences.get_mut(placed.sequence)?.kv[index].latent()?;
@@ -241,16 +287,4 @@ impl IndexerBlock {
             *value = (*value - mean) * factor * weight + bias;
         }
     }
-}
-
-/// Calls `f` for every row of the step, in parallel.
-fn for_rows(step: &Step, values: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
-    let width = values.len() / step.rows.max(1);
-    let shares = Shares::new(values);
-    step.cpu.pool.for_chunks(step.rows, 8, &|_, range| {
-        for row in range {
-            // SAFETY: each row belongs to one task.
-            f(row, unsafe { shares.range(row * width..(row + 1) * width) });
-        }
-    });
 }

@@ -9,9 +9,10 @@ use super::latent::LatentBlock;
 use super::norm::NormWeight;
 use super::plain::PlainBlock;
 use super::rotation::Rotation;
+use super::seam::{Join, Seam, keep_rows};
 use super::token_block::{self, TokenBlockWeights};
 use crate::Cpu;
-use crate::matrix::{Activations, Matrix, Product, View, multiply};
+use crate::matrix::{Activations, Matrix, View};
 use crate::sequences::{Placed, Sequences};
 use ingle_model::executor::ExecutorError;
 
@@ -45,6 +46,7 @@ pub(super) enum FeedForwardBlock {
 }
 
 /// What every block of a step works with.
+#[derive(Clone, Copy)]
 pub(super) struct Step<'a> {
     pub(super) cpu: &'a Cpu,
     /// The slices' rows and positions.
@@ -53,10 +55,12 @@ pub(super) struct Step<'a> {
     pub(super) rotations: &'a [Rotation],
     /// Rows in the step.
     pub(super) rows: usize,
+    /// Width of a row of the residual stream.
+    pub(super) hidden: usize,
 }
 
-/// Memory of a step, reused by the next one; it grows to the largest step seen. A block reads `normed` and writes
-/// `block_out`.
+/// Memory of a step, reused by the next one; it grows to the largest step seen. A block crosses the seam before it, which
+/// fills `normed` and `activations`, and writes `block_out`.
 #[derive(Default)]
 pub(super) struct Scratch {
     /// The residual stream, `[rows, hidden]`.
@@ -71,6 +75,8 @@ pub(super) struct Scratch {
     pub(super) experts: super::experts::Scratch,
     pub(super) plain: super::plain::Scratch,
     pub(super) tokens: token_block::Scratch,
+    /// Rows of tables, one per thread.
+    pub(super) spare: Vec<f32>,
 }
 
 impl Scratch {
@@ -93,20 +99,6 @@ impl Projection {
         if let Some(bias) = &self.bias {
             rows.chunks_exact_mut(bias.len()).for_each(|row| cpu.kernels.add(row, bias));
         }
-    }
-
-    /// `out = x W^T + bias` for `rows` rows.
-    pub(super) fn apply(
-        &self,
-        cpu: &Cpu,
-        x: &[f32],
-        rows: usize,
-        activations: &mut Activations,
-        out: &mut [f32],
-    ) {
-        activations.prepare(cpu, x, rows, self.matrix.columns(), self.matrix.needs());
-        multiply(cpu, activations, &mut [Product::new(&self.matrix, out)]);
-        self.add_bias(cpu, out);
     }
 }
 
@@ -145,54 +137,53 @@ impl Layer {
         }
     }
 
-    /// `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward, then the token block and
-    /// the factor on the output, where there are any. `index` finds the layer's caches and inputs.
-    pub(super) fn run(
-        &self,
+    /// From what the layer before has on its way into the residual stream, `arriving`, to what this one has:
+    /// `x = joined(x + after(mixer(before(x))))`, then the same with the feed-forward, then the token block and the factor
+    /// on the output, where there are any. `index` finds the layer's caches and inputs.
+    ///
+    /// Where `wanted` names rows, only these go through what follows the mixer, and only they are left in `scratch`.
+    pub(super) fn run<'a>(
+        &'a self,
         step: &Step,
         index: usize,
+        arriving: Option<Join<'a>>,
+        wanted: Option<&[usize]>,
         sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &mut Scratch,
-    ) -> Result<(), ExecutorError> {
-        begin(step.cpu, &self.before_mixer, scratch);
-        match &self.mixer {
-            MixerBlock::Attention(attention) => attention.run(step, index, sequences, scratch)?,
-            MixerBlock::DeltaNet(delta) => delta.run(step, index, sequences, scratch)?,
-            MixerBlock::Latent(latent) => latent.run(step, index, sequences, scratch)?,
+    ) -> Result<Option<Join<'a>>, ExecutorError> {
+        let seam = Seam { join: arriving, norm: self.before_mixer.as_ref() };
+        let bias = match &self.mixer {
+            MixerBlock::Attention(attention) => attention.run(step, index, &seam, sequences, scratch)?,
+            MixerBlock::DeltaNet(delta) => delta.run(step, index, &seam, sequences, scratch)?,
+            MixerBlock::Latent(latent) => latent.run(step, index, &seam, sequences, scratch)?,
+        };
+        let mut step = *step;
+        if let Some(wanted) = wanted {
+            keep_rows(scratch, step.hidden, wanted);
+            step.rows = wanted.len();
         }
-        join(step.cpu, &self.after_mixer, &self.joined_mixer, scratch);
-        begin(step.cpu, &self.before_feed_forward, scratch);
-        match &self.feed_forward {
-            FeedForwardBlock::Dense(dense) => dense.run(step, scratch),
-            FeedForwardBlock::Experts(experts) => experts.run(step, scratch),
-            FeedForwardBlock::Plain(plain) => plain.run(step, scratch),
+        if step.rows == 0 {
+            return Ok(None);
         }
-        join(step.cpu, &self.after_feed_forward, &self.joined_feed_forward, scratch);
+        let joined = self.joined_mixer.as_ref();
+        let join = Join { bias, after: self.after_mixer.as_ref(), joined, scale: None };
+        let seam = Seam { join: Some(join), norm: self.before_feed_forward.as_ref() };
+        let bias = match &self.feed_forward {
+            FeedForwardBlock::Dense(dense) => dense.run(&step, &seam, scratch),
+            FeedForwardBlock::Experts(experts) => experts.run(&step, &seam, scratch),
+            FeedForwardBlock::Plain(plain) => plain.run(&step, &seam, scratch),
+        };
+        let joined = self.joined_feed_forward.as_ref();
+        let mut join = Join { bias, after: self.after_feed_forward.as_ref(), joined, scale: None };
         if let Some(block) = &self.token_block {
-            block.run(step, index, scratch);
+            let seam = Seam { join: Some(join), norm: None };
+            join = block.run(&step, index, &seam, scratch);
         }
-        if let Some(scale) = self.output_scale {
-            step.cpu.kernels.scale(&mut scratch.x, scale);
-        }
-        Ok(())
+        Ok(Some(Join { scale: self.output_scale, ..join }))
     }
-}
 
-/// `normed = norm(x)`, or a copy where the layer has no such norm.
-fn begin(cpu: &Cpu, norm: &Option<NormWeight>, scratch: &mut Scratch) {
-    match norm {
-        Some(norm) => norm.apply(cpu, &scratch.x, &mut scratch.normed),
-        None => scratch.normed.copy_from_slice(&scratch.x),
-    }
-}
-
-/// `x = joined(x + after(block_out))`.
-fn join(cpu: &Cpu, after: &Option<NormWeight>, joined: &Option<NormWeight>, scratch: &mut Scratch) {
-    if let Some(norm) = after {
-        norm.apply_in_place(cpu, &mut scratch.block_out);
-    }
-    cpu.kernels.add(&mut scratch.x, &scratch.block_out);
-    if let Some(norm) = joined {
-        norm.apply_in_place(cpu, &mut scratch.x);
+    /// Whether the layer's rows may part after the mixer: nothing after it is kept by the step's rows.
+    pub(super) fn parts_rows(&self) -> bool {
+        self.token_block.is_none()
     }
 }

@@ -10,7 +10,7 @@ use super::norm::NormWeight;
 use super::plain::PlainBlock;
 use super::rotation::Rotation;
 use super::token_block::{LayerInputsBlock, TokenBlockWeights};
-use super::{Production, Scratch};
+use super::{Production, Rows, Scratch};
 use crate::Cpu;
 use crate::matrix::{Matrix, PackError};
 use crate::sequences::Sequences;
@@ -57,7 +57,7 @@ pub(super) fn load(
         rotations,
         sequences,
         scratch,
-        picked: Vec::new(),
+        rows: Rows::default(),
         source,
         cpu,
         spec,

@@ -18,11 +18,12 @@ mod measure;
 mod norm;
 mod plain;
 mod rotation;
+mod seam;
 mod token_block;
 
 use crate::Cpu;
-use crate::matrix::View;
-use crate::sequences::Sequences;
+use crate::matrix::{Needs, View};
+use crate::sequences::{Placed, Sequences};
 use cache::LayerCache;
 use embedding::EmbeddingBlock;
 use head::HeadBlock;
@@ -34,6 +35,7 @@ use layer::{Layer, Scratch, Step};
 pub use load::Progress;
 use norm::NormWeight;
 use rotation::Rotation;
+use seam::{Seam, keep_rows};
 use std::sync::Arc;
 use token_block::LayerInputsBlock;
 
@@ -50,8 +52,7 @@ pub struct Production {
     rotations: Vec<Rotation>,
     sequences: Sequences<Vec<LayerCache>>,
     scratch: Scratch,
-    /// Normed rows that want logits.
-    picked: Vec<f32>,
+    rows: Rows,
 }
 
 impl Production {
@@ -92,20 +93,89 @@ impl Production {
         self.layers.iter().flat_map(Layer::weights).chain(head).chain(inputs)
     }
 
-    /// Logits of the rows that want them, from normed rows.
-    fn logits(&mut self, batch: &Batch, output: &mut StepOutput) {
-        let hidden = self.spec.hidden;
-        let Scratch { normed, activations, .. } = &mut self.scratch;
-        let picked = &mut self.picked;
-        let rows = batch.logit_rows();
-        picked.clear();
-        for &row in &rows {
-            picked.extend_from_slice(&normed[row * hidden..][..hidden]);
+    /// Takes a step's rows through the network.
+    fn run(&mut self, batch: &Batch, rows: &Rows, output: &mut StepOutput) -> Result<(), ExecutorError> {
+        for slice in &rows.placed {
+            for kv in &mut self.sequences.get_mut(slice.sequence)?.kv {
+                kv.grow(slice.first..slice.end()).map_err(no_memory)?;
+            }
         }
-        output.logits.resize(rows.len() * self.spec.vocabulary, 0.0);
-        if let Some(head) = self.head.as_ref().filter(|_| !rows.is_empty()) {
-            head.run(&self.cpu, picked, rows.len(), activations, &mut output.logits);
+        let cpu = &self.cpu;
+        self.scratch.resize(rows.tokens.len(), self.spec.hidden);
+        let Scratch { x, activations, tokens, spare, .. } = &mut self.scratch;
+        self.embedding.run(cpu, &self.source, (&rows.tokens, &rows.positions), spare, x)?;
+        if let Some(inputs) = &self.layer_inputs {
+            inputs.run(cpu, &self.source, &rows.tokens, x, activations, tokens)?;
         }
+        for rotation in &mut self.rotations {
+            rotation.prepare(cpu, &rows.positions);
+        }
+        output.hidden.clear();
+        let keeps_all = batch.hidden == Hidden::All;
+        if keeps_all {
+            output.hidden.push(self.scratch.x.clone());
+        }
+        let (rotations, hidden) = (&self.rotations, self.spec.hidden);
+        let mut step = Step { cpu, placed: &rows.placed, rotations, rows: rows.tokens.len(), hidden };
+        let mut arriving = None;
+        for (index, layer) in self.layers.iter().enumerate() {
+            // from the last mixer on, rows that nobody asks for are of no use
+            let parts = batch.hidden == Hidden::None && layer.parts_rows() && index + 1 == self.layers.len();
+            let wanted = parts.then_some(&rows.wanted[..]);
+            let (sequences, scratch) = (&mut self.sequences, &mut self.scratch);
+            arriving = layer.run(&step, index, arriving, wanted, sequences, scratch)?;
+            if let Some(wanted) = wanted {
+                step.rows = wanted.len();
+            }
+            if keeps_all {
+                let seam = Seam { join: arriving.take(), norm: None };
+                seam.cross(&step, scratch, Needs::default());
+                output.hidden.push(scratch.x.clone());
+            }
+        }
+        let seam = Seam { join: arriving, norm: self.final_norm.as_ref() };
+        let needs = self.head.as_ref().map_or(Needs::default(), |head| head.projection.matrix.needs());
+        let scratch = &mut self.scratch;
+        if batch.hidden == Hidden::None {
+            if step.rows != rows.wanted.len() {
+                keep_rows(scratch, hidden, &rows.wanted);
+                step.rows = rows.wanted.len();
+            }
+            seam.cross(&step, scratch, needs);
+        } else {
+            seam.cross(&step, scratch, Needs::default());
+            output.hidden.push(scratch.normed.clone());
+            keep_rows(scratch, hidden, &rows.wanted);
+            scratch.activations.prepare(cpu, &scratch.normed, rows.wanted.len(), hidden, needs);
+        }
+        output.logits.resize(rows.wanted.len() * self.spec.vocabulary, 0.0);
+        if let Some(head) = &self.head {
+            head.run(cpu, &scratch.activations, &mut output.logits);
+        }
+        Ok(())
+    }
+}
+
+/// What a step's rows are. Memory to reuse.
+#[derive(Default)]
+struct Rows {
+    placed: Vec<Placed>,
+    tokens: Vec<u32>,
+    positions: Vec<usize>,
+    /// Those that want logits.
+    wanted: Vec<usize>,
+}
+
+impl Rows {
+    /// Those of a batch that was checked; `placed` is filled.
+    fn fill(&mut self, batch: &Batch) {
+        let Rows { placed, tokens, positions, wanted } = self;
+        tokens.clear();
+        tokens.extend(batch.slices.iter().flat_map(|slice| slice.tokens));
+        positions.clear();
+        positions.extend(placed.iter().flat_map(|slice| slice.first..slice.end()));
+        wanted.clear();
+        wanted.extend(batch.logit_rows());
     }
 }
 
@@ -146,47 +216,19 @@ impl Executor for Production {
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
-        let placed = self.sequences.check(batch, &self.spec)?;
-        for slice in &placed {
-            for kv in &mut self.sequences.get_mut(slice.sequence)?.kv {
-                kv.grow(slice.first..slice.end()).map_err(no_memory)?;
+        let mut rows = std::mem::take(&mut self.rows);
+        let mut done = self.sequences.check(batch, &self.spec, &mut rows.placed);
+        if done.is_ok() {
+            rows.fill(batch);
+            done = self.run(batch, &rows, output);
+        }
+        if done.is_ok() {
+            for slice in &rows.placed {
+                self.sequences.get_mut(slice.sequence)?.length = slice.end();
             }
         }
-        output.hidden.clear();
-        self.scratch.resize(batch.rows(), self.spec.hidden);
-        let x = &mut self.scratch.x;
-        self.embedding.run(&self.cpu, &self.source, batch, &placed, self.spec.hidden, x)?;
-        if let Some(inputs) = &self.layer_inputs {
-            let Scratch { x, activations, tokens, .. } = &mut self.scratch;
-            inputs.run(&self.cpu, &self.source, batch, x, activations, tokens)?;
-        }
-        for rotation in &mut self.rotations {
-            rotation.prepare(placed.iter().flat_map(|slice| slice.first..slice.end()));
-        }
-        if batch.hidden == Hidden::All {
-            output.hidden.push(self.scratch.x.clone());
-        }
-        let (cpu, rows, rotations) = (&self.cpu, batch.rows(), &self.rotations);
-        let step = Step { cpu, placed: &placed, rotations, rows };
-        for (index, layer) in self.layers.iter().enumerate() {
-            layer.run(&step, index, &mut self.sequences, &mut self.scratch)?;
-            if batch.hidden == Hidden::All {
-                output.hidden.push(self.scratch.x.clone());
-            }
-        }
-        let Scratch { x, normed, .. } = &mut self.scratch;
-        match &self.final_norm {
-            Some(norm) => norm.apply(&self.cpu, x, normed),
-            None => normed.copy_from_slice(x),
-        }
-        if batch.hidden != Hidden::None {
-            output.hidden.push(normed.clone());
-        }
-        self.logits(batch, output);
-        for slice in placed {
-            self.sequences.get_mut(slice.sequence)?.length = slice.end();
-        }
-        Ok(())
+        self.rows = rows;
+        done
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 use super::layer::{self, Projection, Step};
-use crate::Cpu;
+use super::seam::Seam;
 use crate::matrix::{Matrix, Product, multiply};
 use crate::pool::Shares;
 use ingle_model::spec::PlainActivation;
@@ -14,11 +14,10 @@ pub(super) struct PlainBlock {
     pub(super) down: Projection,
 }
 
-/// Memory of a step: rows before and after the activation.
+/// Memory of a step: rows before the activation.
 #[derive(Default)]
 pub(super) struct Scratch {
     before: Vec<f32>,
-    inner: Vec<f32>,
 }
 
 impl PlainBlock {
@@ -26,32 +25,26 @@ impl PlainBlock {
         [&self.up.matrix, &self.down.matrix].into_iter()
     }
 
-    /// From `normed` to `block_out`.
-    pub(super) fn run(&self, step: &Step, scratch: &mut layer::Scratch) {
+    /// Across the seam to `block_out`, and the bias that is left to add.
+    pub(super) fn run(&self, step: &Step, seam: &Seam, scratch: &mut layer::Scratch) -> Option<&[f32]> {
         let (cpu, rows) = (step.cpu, step.rows);
-        let up = &self.up.matrix;
-        let layer::Scratch { normed, block_out, activations, plain, .. } = scratch;
-        let Scratch { before, inner } = plain;
-        before.resize(rows * up.rows(), 0.0);
-        inner.resize(rows * up.rows(), 0.0);
-        activations.prepare(cpu, normed, rows, up.columns(), up.needs());
+        let (up, down) = (&self.up.matrix, &self.down.matrix);
+        seam.cross(step, scratch, up.needs());
+        let layer::Scratch { block_out, activations, plain, .. } = scratch;
+        let (before, width) = (&mut plain.before, up.rows());
+        before.resize(rows * width, 0.0);
         multiply(cpu, activations, &mut [Product::new(up, before)]);
-        activate(cpu, self.activation, before, self.up.bias.as_deref().unwrap_or_default(), inner);
-        self.down.apply(cpu, inner, rows, activations, block_out);
+        let before = Shares::new(before);
+        activations.prepare_numbers(cpu, rows, width, down.needs(), &|row, columns, inner| {
+            let own = row * width + columns.start..row * width + columns.end;
+            // SAFETY: each number belongs to one task.
+            let before = unsafe { before.range(own) };
+            if let Some(bias) = &self.up.bias {
+                cpu.kernels.add(before, &bias[columns]);
+            }
+            cpu.kernels.activate_plain(self.activation, before, inner);
+        });
+        multiply(cpu, activations, &mut [Product::new(down, block_out)]);
+        self.down.bias.as_deref()
     }
-}
-
-/// `inner = activation(before + bias)`, row by row.
-fn activate(cpu: &Cpu, activation: PlainActivation, before: &mut [f32], bias: &[f32], inner: &mut [f32]) {
-    let width = bias.len();
-    let (before, inner) = (Shares::new(before), Shares::new(inner));
-    cpu.pool.for_chunks(inner.len() / width.max(1), 4, &|_, rows| {
-        for row in rows {
-            let range = row * width..(row + 1) * width;
-            // SAFETY: each row belongs to one task.
-            let (before, inner) = unsafe { (before.range(range.clone()), inner.range(range)) };
-            cpu.kernels.add(before, bias);
-            cpu.kernels.activate_plain(activation, before, inner);
-        }
-    });
 }

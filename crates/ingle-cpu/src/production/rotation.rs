@@ -1,5 +1,8 @@
 //! Rotary tables for the rows of a step: sine and cosine are computed once per row and used by every head and layer.
+#![allow(unsafe_code)] // threads write disjoint parts of one slice
 
+use crate::Cpu;
+use crate::pool::Shares;
 use ingle_model::spec::{Pairing, Rope};
 
 /// One rotary table with the sines and cosines of the current step's rows.
@@ -18,14 +21,22 @@ impl Rotation {
     }
 
     /// Prepares for rows at these positions.
-    pub(super) fn prepare(&mut self, positions: impl Iterator<Item = usize>) {
-        self.turns.clear();
-        for position in positions {
-            self.turns.extend(self.frequencies.iter().map(|frequency| {
-                let (sine, cosine) = (position as f64 * frequency).sin_cos();
-                (cosine as f32 * self.magnitude, sine as f32 * self.magnitude)
-            }));
-        }
+    pub(super) fn prepare(&mut self, cpu: &Cpu, positions: &[usize]) {
+        let Rotation { frequencies, magnitude, turns, .. } = self;
+        let pairs = frequencies.len();
+        turns.resize(positions.len() * pairs, (0.0, 0.0));
+        let turns = Shares::new(turns);
+        cpu.pool.for_chunks(positions.len(), 8, &|_, range| {
+            for row in range {
+                let position = positions[row] as f64;
+                // SAFETY: each row belongs to one task.
+                let turns = unsafe { turns.range(row * pairs..(row + 1) * pairs) };
+                for (turn, frequency) in turns.iter_mut().zip(&*frequencies) {
+                    let (sine, cosine) = (position * frequency).sin_cos();
+                    *turn = (cosine as f32 * *magnitude, sine as f32 * *magnitude);
+                }
+            }
+        });
     }
 
     /// Turns a head of the step's row `row`.

@@ -221,7 +221,8 @@ impl Executor for Reference {
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
-        let placed = self.sequences.check(batch, &self.spec)?;
+        let mut placed = Vec::new();
+        self.sequences.check(batch, &self.spec, &mut placed)?;
         output.hidden.clear();
         let mut x = self.embed(batch, &placed)?;
         if batch.hidden == Hidden::All {
@@ -256,7 +257,7 @@ impl Executor for Reference {
         let x = self.normed(&x, self.spec.final_norm, Role::FinalNorm, None)?;
         let hidden = self.spec.hidden;
         let wanted: Vec<f32> =
-            batch.logit_rows().iter().flat_map(|&row| &x[row * hidden..][..hidden]).copied().collect();
+            batch.logit_rows().flat_map(|row| &x[row * hidden..][..hidden]).copied().collect();
         output.logits = self.head(&wanted)?;
         if batch.hidden != Hidden::None {
             output.hidden.push(x);

@@ -176,15 +176,17 @@ impl Run {
             })
             .collect();
         let batch = Batch { slices: &batch, hidden: Hidden::None };
-        let placed: Vec<Placed> = self.sequences.place(&batch, 1)?;
+        let mut placed: Vec<Placed> = Vec::new();
+        self.sequences.place(&batch, 1, &mut placed)?;
         for slice in &placed {
             self.sequences.get_mut(slice.sequence)?.kv[0].grow(slice.first..slice.end()).unwrap();
         }
         self.scratch.resize(batch.rows(), HIDDEN);
         let x: Vec<f32> = slices.iter().flat_map(|(_, x)| *x).copied().collect();
-        self.scratch.normed.copy_from_slice(&x);
-        let step = Step { cpu: &self.cpu, placed: &placed, rotations: &[], rows: batch.rows() };
-        self.block.run(&step, 0, &mut self.sequences, &mut self.scratch)?;
+        self.scratch.x.copy_from_slice(&x);
+        let (cpu, rows) = (&self.cpu, batch.rows());
+        let step = Step { cpu, placed: &placed, rotations: &[], rows, hidden: HIDDEN };
+        self.block.run(&step, 0, &Seam::default(), &mut self.sequences, &mut self.scratch)?;
         for slice in &placed {
             self.sequences.get_mut(slice.sequence)?.length = slice.end();
         }
