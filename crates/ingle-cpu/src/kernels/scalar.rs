@@ -276,14 +276,19 @@ fn mxfp4(weights: &[u8], input: Int8Rows<'_, 32>, tile: &mut Tile) {
 }
 
 /// Rounds one block to integers within -127 to 127; returns the scale that undoes it. A block too small to divide by
-/// becomes zero; one with something that is not a number gets a scale that is not a number either.
+/// becomes zero, and so does one with something that is no finite number, whose scale is "not a number": every product
+/// with it is.
 fn quantise(x: &[f32], values: &mut [i8]) -> f32 {
     let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().map_or(0.0, f32::from_bits);
-    let inverse = if largest < layout::SMALLEST { 0.0 } else { 127.0 / largest };
+    if largest < layout::SMALLEST || !largest.is_finite() {
+        values.fill(0);
+        return if largest.is_finite() { 0.0 } else { f32::NAN };
+    }
+    let inverse = 127.0 / largest;
     for (value, x) in values.iter_mut().zip(x) {
         *value = (x * inverse).round_ties_even() as i8;
     }
-    if largest < layout::SMALLEST { 0.0 } else { largest / 127.0 }
+    largest / 127.0
 }
 
 fn sum(values: &[i8]) -> i32 {

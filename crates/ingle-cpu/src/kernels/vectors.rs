@@ -276,10 +276,14 @@ unsafe fn largest_magnitude<L: Lanes>(x: *const f32, len: usize) -> f32 {
     f32::from_bits(L::largest(largest) as u32)
 }
 
-/// The scale of a block and the factor that makes integers of it.
+/// The scale of a block and the factor that makes integers of it; none for a block with what is no finite number.
 #[inline(always)]
-fn scale_and_inverse(largest: f32) -> (f32, f32) {
-    if largest < layout::SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) }
+fn scale_and_inverse(largest: f32) -> Option<(f32, f32)> {
+    match largest {
+        _ if largest < layout::SMALLEST => Some((0.0, 0.0)),
+        _ if largest.is_finite() => Some((largest / 127.0, 127.0 / largest)),
+        _ => None,
+    }
 }
 
 #[inline(always)]
@@ -292,7 +296,12 @@ pub(super) unsafe fn quantise_256<L: Lanes>(
 ) {
     for (block, scale) in scales.iter_mut().enumerate() {
         let x = x.as_ptr().add(block * 256);
-        let (undo, inverse) = scale_and_inverse(largest_magnitude::<L>(x, 256));
+        let Some((undo, inverse)) = scale_and_inverse(largest_magnitude::<L>(x, 256)) else {
+            *scale = f32::NAN;
+            values[block * 256..][..256].fill(0);
+            sums[block * 16..][..16].fill(0);
+            continue;
+        };
         *scale = undo;
         for i in 0..16 {
             let rounded = L::round(L::mul_f(L::load_f(x.add(i * 16)), L::splat_f(inverse)));
@@ -312,7 +321,12 @@ pub(super) unsafe fn quantise_32<L: Lanes>(
 ) {
     for (block, scale) in scales.iter_mut().enumerate() {
         let x = x.as_ptr().add(block * 32);
-        let (undo, inverse) = scale_and_inverse(largest_magnitude::<L>(x, 32));
+        let Some((undo, inverse)) = scale_and_inverse(largest_magnitude::<L>(x, 32)) else {
+            *scale = f32::NAN;
+            values[block * 32..][..32].fill(0);
+            sums[block] = 0;
+            continue;
+        };
         *scale = undo;
         let low = L::round(L::mul_f(L::load_f(x), L::splat_f(inverse)));
         let high = L::round(L::mul_f(L::load_f(x.add(16)), L::splat_f(inverse)));

@@ -1,6 +1,10 @@
 //! Weight matrices resident in memory, and their products with activations.
 
 mod activations;
+#[cfg(test)]
+mod error_tests;
+#[cfg(test)]
+mod extreme_tests;
 mod multiply;
 mod pack;
 mod stack;

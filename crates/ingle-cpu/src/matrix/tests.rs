@@ -28,7 +28,7 @@ pub(super) const PACKED: [Format; 13] = [
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -36,13 +36,13 @@ impl Random {
     }
 
     /// Between -1 and 1.
-    fn float(&mut self) -> f32 {
+    pub(super) fn float(&mut self) -> f32 {
         (self.next() & 0xff_ffff) as f32 / 8_388_608.0 - 1.0
     }
 }
 
 /// Where the half-precision scales of a block are.
-fn half_scales(format: Format) -> &'static [usize] {
+pub(super) fn half_scales(format: Format) -> &'static [usize] {
     match format {
         Format::Q4_K | Format::Q5_K => &[0, 2],
         Format::Q6_K => &[208],
@@ -86,7 +86,7 @@ pub(super) fn random_input(rows: usize, columns: usize, random: &mut Random) -> 
     x
 }
 
-fn decoded(format: Format, raw: &[u8], rows: usize, columns: usize) -> Vec<f32> {
+pub(super) fn decoded(format: Format, raw: &[u8], rows: usize, columns: usize) -> Vec<f32> {
     let mut weights = vec![0.0; rows * columns];
     dequantise(format, raw, &mut weights).unwrap();
     weights
@@ -96,7 +96,7 @@ pub(super) fn tables() -> Vec<&'static Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::for_isa).collect()
 }
 
-fn product(cpu: &Cpu, matrix: &Matrix, x: &[f32], m: usize) -> (Vec<f32>, Activations) {
+pub(super) fn product(cpu: &Cpu, matrix: &Matrix, x: &[f32], m: usize) -> (Vec<f32>, Activations) {
     let mut input = Activations::new();
     input.prepare(cpu, x, m, matrix.columns(), matrix.needs());
     let mut out = vec![f32::NAN; m * matrix.rows()];
@@ -105,7 +105,7 @@ fn product(cpu: &Cpu, matrix: &Matrix, x: &[f32], m: usize) -> (Vec<f32>, Activa
 }
 
 /// The activations that the kernels of a format see.
-fn seen(format: Format, input: &Activations, x: &[f32]) -> Vec<f64> {
+pub(super) fn seen(format: Format, input: &Activations, x: &[f32]) -> Vec<f64> {
     let needs = Needs::of(format);
     if needs.blocks_of_256 {
         let int8 = input.blocks_of_256();
