@@ -7,6 +7,10 @@ mod error_tests;
 mod extreme_tests;
 mod multiply;
 mod pack;
+mod pack_groups;
+mod pack_rows;
+#[cfg(test)]
+mod pack_tests;
 mod stack;
 #[cfg(test)]
 mod stack_tests;
@@ -15,9 +19,11 @@ mod tests;
 
 pub use activations::{Activations, Needs};
 pub use multiply::{Bucket, Product, StackProduct, multiply, multiply_stacks};
+pub use pack::StoredRows;
 pub use stack::Stack;
 
 use ingle_model::Format;
+use pack::InMemory;
 
 use crate::Cpu;
 use crate::buffer::{Buffer, OutOfMemory};
@@ -53,6 +59,9 @@ pub enum PackError {
         /// The bytes given.
         bytes: usize,
     },
+    /// The rows cannot be read.
+    #[error(transparent)]
+    Source(#[from] ingle_model::Error),
     /// The system has not enough memory.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
@@ -134,8 +143,26 @@ impl Matrix {
     ) -> Result<Matrix, PackError> {
         let layout = Layout::of(format, rows, columns)?;
         layout.check(raw)?;
+        Matrix::fill(layout, &InMemory { bytes: raw, row_bytes: layout.row_bytes }, cpu)
+    }
+
+    /// The same from rows that are read as they are needed.
+    ///
+    /// # Errors
+    /// [`PackError`] if rows cannot be read or are not such rows, or there is no memory.
+    pub fn read(
+        format: Format,
+        rows: usize,
+        columns: usize,
+        from: &impl StoredRows,
+        cpu: &Cpu,
+    ) -> Result<Matrix, PackError> {
+        Matrix::fill(Layout::of(format, rows, columns)?, from, cpu)
+    }
+
+    fn fill(layout: Layout, from: &impl StoredRows, cpu: &Cpu) -> Result<Matrix, PackError> {
         let mut buffer = Buffer::zeroed(layout.bytes)?;
-        pack::pack(&layout, raw, buffer.bytes_mut(), cpu);
+        pack::pack(&layout, 0..1, from, buffer.bytes_mut(), cpu)?;
         Ok(Matrix { layout, buffer })
     }
 

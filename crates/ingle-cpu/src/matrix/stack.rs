@@ -1,8 +1,11 @@
 //! Equal matrices in one buffer: the experts of a layer, or what each attention head has of its own.
 
+use std::ops::Range;
+
 use ingle_model::Format;
 
-use super::{Layout, Needs, PackError, View, pack};
+use super::pack::{self, InMemory, StoredRows};
+use super::{Layout, Needs, PackError, View};
 use crate::Cpu;
 use crate::buffer::{Buffer, OutOfMemory};
 
@@ -26,8 +29,8 @@ impl Stack {
         Ok(Stack { count, layout, buffer: Buffer::zeroed(bytes)? })
     }
 
-    /// Makes the matrix of `raw`, as in the file, resident as number `index`, which must not have been packed before.
-    /// `raw` is read once, in parallel, and not kept.
+    /// Makes the matrix of `raw`, as in the file, resident as number `index`. `raw` is read once, in parallel, and not
+    /// kept.
     ///
     /// # Errors
     /// [`PackError::Bytes`] if `raw` is not exactly such a matrix.
@@ -37,9 +40,27 @@ impl Stack {
     pub fn pack(&mut self, index: usize, raw: &[u8], cpu: &Cpu) -> Result<(), PackError> {
         assert!(index < self.count, "matrix {index} of {}", self.count);
         self.layout.check(raw)?;
+        let out = &mut self.buffer.bytes_mut()[index * self.layout.bytes..][..self.layout.bytes];
+        pack::pack(&self.layout, 0..1, &InMemory { bytes: raw, row_bytes: self.layout.row_bytes }, out, cpu)
+    }
+
+    /// Makes matrices `matrices` resident, in one parallel region. Row `r` of matrix `i` is row `i * rows + r` of `from`.
+    ///
+    /// # Errors
+    /// [`PackError`] if rows cannot be read or are not such rows.
+    ///
+    /// # Panics
+    /// If there are no such matrices.
+    pub fn read(
+        &mut self,
+        matrices: Range<usize>,
+        from: &impl StoredRows,
+        cpu: &Cpu,
+    ) -> Result<(), PackError> {
+        assert!(matrices.end <= self.count, "matrices {matrices:?} of {}", self.count);
         let bytes = self.layout.bytes;
-        pack::pack(&self.layout, raw, &mut self.buffer.bytes_mut()[index * bytes..][..bytes], cpu);
-        Ok(())
+        let out = &mut self.buffer.bytes_mut()[matrices.start * bytes..matrices.end * bytes];
+        pack::pack(&self.layout, matrices, from, out, cpu)
     }
 
     /// Matrices.

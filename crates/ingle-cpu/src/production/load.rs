@@ -12,7 +12,7 @@ use super::rotation::Rotation;
 use super::token_block::{LayerInputsBlock, TokenBlockWeights};
 use super::{Production, Rows, Scratch};
 use crate::Cpu;
-use crate::matrix::{Matrix, PackError};
+use crate::matrix::{Matrix, PackError, StoredRows};
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{
@@ -20,6 +20,7 @@ use ingle_model::spec::{
     NormKind, Role, TensorSpec, TokenBlock,
 };
 use ingle_model::{Error, Source};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How far loading has come.
@@ -69,8 +70,28 @@ pub(super) fn unsupported(block: &str) -> ExecutorError {
 }
 
 pub(super) fn cannot_pack(tensor: &TensorSpec, error: PackError) -> ExecutorError {
+    if let PackError::Source(error) = error {
+        return error.into();
+    }
     let name = tensor.pieces.first().map_or("", |piece| &piece.stored.name);
     Error::tensor(name, format!("cannot be packed: {error}")).into()
+}
+
+/// The rows of a bound tensor, each read once: the file is asked for what comes next, and gets its pages back.
+pub(super) struct TensorRows<'a> {
+    pub(super) source: &'a Source,
+    pub(super) tensor: &'a TensorSpec,
+}
+
+impl StoredRows for TensorRows<'_> {
+    fn read<'a>(&'a self, rows: Range<usize>, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], PackError> {
+        self.source.read_ahead(self.tensor, rows.clone());
+        Ok(self.source.raw_rows(self.tensor, rows, buffer)?)
+    }
+
+    fn done(&self, rows: Range<usize>) {
+        self.source.release_rows(self.tensor, rows);
+    }
 }
 
 pub(super) struct Loader<'a> {
@@ -97,10 +118,10 @@ impl Loader<'_> {
     /// Packs a matrix and gives its file pages back.
     pub(super) fn matrix(&mut self, role: Role, layer: Option<usize>) -> Result<Matrix, ExecutorError> {
         let tensor = self.tensor(role, layer)?.clone();
-        let mut gathered = Vec::new();
-        let bytes = self.source.raw_rows(&tensor, 0..tensor.rows(), &mut gathered)?;
-        let packed = Matrix::pack(tensor.raw_format(), tensor.rows(), tensor.columns(), bytes, self.cpu);
+        let rows = TensorRows { source: self.source, tensor: &tensor };
+        let packed = Matrix::read(tensor.raw_format(), tensor.rows(), tensor.columns(), &rows, self.cpu);
         let packed = packed.map_err(|error| cannot_pack(&tensor, error))?;
+        // what lay between rows, and scales of their own
         self.source.release_tensor(&tensor);
         self.report(self.done + tensor.bytes());
         Ok(packed)

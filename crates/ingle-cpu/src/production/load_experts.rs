@@ -2,11 +2,14 @@
 
 use super::experts::{ApartNorms, ExpertProjection, ExpertsBlock, Shared};
 use super::layer::Projection;
-use super::load::{Loader, cannot_pack};
+use super::load::{Loader, TensorRows, cannot_pack};
 use crate::matrix::{Matrix, Stack};
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{Apart, MixtureOfExperts, Role};
 use ingle_model::{Error, Format};
+
+/// Bytes after which the one who waits hears how far it is.
+const REPORT_BYTES: usize = 64 << 20;
 
 impl Loader<'_> {
     pub(super) fn experts(
@@ -76,7 +79,7 @@ impl Loader<'_> {
         Ok(Projection { matrix, bias })
     }
 
-    /// One matrix per expert: file pages are given back expert by expert, so that little is in memory twice.
+    /// One matrix per expert.
     fn expert_projection(
         &mut self,
         role: Role,
@@ -89,15 +92,16 @@ impl Loader<'_> {
         };
         let packing = |error| cannot_pack(&tensor, error);
         let mut stack = Stack::zeroed(tensor.raw_format(), experts, rows, columns).map_err(packing)?;
-        let mut gathered = Vec::new();
+        let from = TensorRows { source: self.source, tensor: &tensor };
         let done = self.done;
-        for expert in 0..experts {
-            let range = expert * rows..(expert + 1) * rows;
-            let bytes = self.source.raw_rows(&tensor, range.clone(), &mut gathered)?;
-            stack.pack(expert, bytes, self.cpu).map_err(packing)?;
-            self.source.release_rows(&tensor, range);
-            self.report(done + tensor.bytes() * (expert as u64 + 1) / experts as u64);
+        let each = (tensor.bytes() as usize / experts.max(1)).max(1);
+        let at_once = REPORT_BYTES.div_ceil(each);
+        for first in (0..experts).step_by(at_once) {
+            let end = experts.min(first + at_once);
+            stack.read(first..end, &from, self.cpu).map_err(packing)?;
+            self.report(done + tensor.bytes() * end as u64 / experts as u64);
         }
+        self.source.release_tensor(&tensor);
         let bias = bias.map(|bias| self.vector(bias, Some(index))).transpose()?;
         Ok(ExpertProjection { stack, bias })
     }

@@ -46,6 +46,21 @@ impl Bytes {
         }
     }
 
+    /// Tells the system that `length` bytes at `offset` will be read soon, as far as there are so many: it reads them
+    /// while this thread goes on.
+    pub(super) fn will_need(&self, offset: usize, length: usize) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            let end = offset.saturating_add(length).min(map.len());
+            if offset < end {
+                // only advice: without it reading waits for the disk more often
+                let _ = map.advise_range(memmap2::Advice::WillNeed, offset, end - offset);
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = (offset, length);
+    }
+
     /// Tells the system that single rows of these bytes will be read, far apart: what lies around them need not be
     /// read with them.
     pub(super) fn expect_scattered_reads(&self, offset: usize, length: usize) {

@@ -17,7 +17,9 @@ use crate::metadata::Metadata;
 use mmap::Bytes;
 use serde_json::Value as Json;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// One stored tensor: where it lies and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +64,8 @@ pub struct Source {
     index: HashMap<String, usize>,
     /// Names and number formats of tensors that are there but whose format is not read.
     unread: Vec<(String, String)>,
+    /// The file, and the bytes of it, that the system was last asked for ahead of their use.
+    asked: Mutex<(usize, Range<usize>)>,
 }
 
 #[derive(Debug)]
@@ -246,6 +250,7 @@ impl Source {
             tensors,
             index,
             unread: Vec::new(),
+            asked: Mutex::default(),
         })
     }
 }

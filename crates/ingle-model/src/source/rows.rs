@@ -7,6 +7,8 @@ use crate::format::{Format, dequantise, quantise};
 use crate::spec::{Encoding, Piece, TensorSpec};
 use std::ops::Range;
 
+/// How far ahead of its use a file is asked for: what a disk of some GB per second reads while a few parts are packed.
+const READ_AHEAD: usize = 32 << 20;
 /// Weights per block of MXFP4.
 const MXFP4_BLOCK: usize = 32;
 
@@ -145,23 +147,33 @@ impl Source {
     /// The same for some rows of it. Where rows of another tensor lie between them, those pages go too, and come back
     /// from the file when they are read.
     pub fn release_rows(&self, tensor: &TensorSpec, rows: Range<usize>) {
-        let mut before = 0;
-        for piece in &tensor.pieces {
-            let own = before..before + piece.rows;
-            let (start, end) = (rows.start.max(own.start), rows.end.min(own.end));
-            if start < end {
-                let at = |row: usize| piece.first + (row - before) * piece.stride;
-                let row_bytes = piece.stored.bytes / piece.stored_rows.max(1);
-                let (first, last) = (at(start), at(end - 1));
-                let part = TensorInfo {
-                    offset: piece.stored.offset + first * row_bytes,
-                    bytes: (last + 1 - first) * row_bytes,
-                    ..piece.stored.clone()
-                };
-                self.release(&part);
+        stored_parts(tensor, rows, |file, offset, bytes| {
+            if let Some(file) = self.files.get(file) {
+                file.bytes.release(offset, bytes);
             }
-            before = own.end;
-        }
+        });
+    }
+
+    /// Says that some rows of a bound tensor are read now, and what follows them in the file soon.
+    pub fn read_ahead(&self, tensor: &TensorSpec, rows: Range<usize>) {
+        stored_parts(tensor, rows, |file, offset, bytes| {
+            self.ask_for(file, offset..offset.saturating_add(bytes).saturating_add(READ_AHEAD));
+        });
+    }
+
+    /// Asks the system for bytes of a file, as far as they were not asked for before.
+    fn ask_for(&self, number: usize, wanted: Range<usize>) {
+        let Some(file) = self.files.get(number) else { return };
+        let Ok(mut asked) = self.asked.lock() else { return };
+        let (before, range) = &mut *asked;
+        let start = match *before == number && range.contains(&wanted.start) {
+            true if wanted.end < range.end.saturating_add(READ_AHEAD / 8) => return,
+            true => range.end,
+            false => wanted.start,
+        };
+        *asked = (number, start.min(wanted.start)..wanted.end);
+        drop(asked);
+        file.bytes.will_need(start, wanted.end.saturating_sub(start));
     }
 
     fn row_bytes(&self, piece: &Piece, row: usize) -> Result<&[u8]> {
@@ -201,12 +213,26 @@ impl Source {
     fn joined_mxfp4(&self, piece: &Piece, row: usize, scales: &TensorInfo, out: &mut Vec<u8>) -> Result<()> {
         let pairs = self.row_bytes(piece, row)?;
         let exponents = stored_row(self.bytes(scales), piece.stored_rows, row, scales)?;
-        for (block, exponent) in pairs.chunks_exact(MXFP4_BLOCK / 2).zip(exponents) {
-            let weight = |at: usize| block[at / 2] >> (4 * (at % 2)) & 15;
+        for (block, exponent) in pairs.as_chunks::<{ MXFP4_BLOCK / 2 }>().0.iter().zip(exponents) {
             out.push(*exponent);
-            out.extend((0..MXFP4_BLOCK / 2).map(|at| weight(at) | weight(at + MXFP4_BLOCK / 2) << 4));
+            out.extend_from_slice(&halves_of_pairs(u128::from_le_bytes(*block)).to_le_bytes());
         }
         Ok(())
+    }
+}
+
+/// Calls `take(file, offset, bytes)` for the parts of files that hold some rows of a bound tensor.
+fn stored_parts(tensor: &TensorSpec, rows: Range<usize>, mut take: impl FnMut(usize, usize, usize)) {
+    let mut before = 0;
+    for piece in &tensor.pieces {
+        let (start, end) = (rows.start.max(before), rows.end.min(before + piece.rows));
+        if start < end {
+            let at = |row: usize| piece.first + (row - before) * piece.stride;
+            let row_bytes = piece.stored.bytes / piece.stored_rows.max(1);
+            let (first, last) = (at(start), at(end - 1));
+            take(piece.stored.file, piece.stored.offset + first * row_bytes, (last + 1 - first) * row_bytes);
+        }
+        before += piece.rows;
     }
 }
 
@@ -217,7 +243,33 @@ fn stored_row<'a>(bytes: &'a [u8], rows: usize, row: usize, stored: &TensorInfo)
     bytes.get(row * row_bytes..).and_then(|rest| rest.get(..row_bytes)).ok_or_else(short)
 }
 
+/// 32 nibbles in order as 16 bytes of nibble `i` and nibble `i + 16`.
+fn halves_of_pairs(nibbles: u128) -> u128 {
+    /// 16 nibbles as 16 bytes.
+    fn spread(nibbles: u64) -> u128 {
+        let spread = u128::from(nibbles);
+        let spread = (spread | spread << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+        let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+        let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+        (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f
+    }
+    spread(nibbles as u64) | spread((nibbles >> 64) as u64) << 4
+}
+
 fn no_row(tensor: &TensorSpec, row: usize) -> Error {
     let name = tensor.pieces.first().map_or("", |piece| &piece.stored.name);
     Error::tensor(name, format!("has no row {row}; {} are bound", tensor.rows()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nibbles_in_order_become_halves_as_in_gguf() {
+        let block: [u8; 16] = std::array::from_fn(|i| (i * 73 + 41) as u8 ^ (i as u8) << 3);
+        let weight = |at: usize| block[at / 2] >> (4 * (at % 2)) & 15;
+        let plain: [u8; 16] = std::array::from_fn(|at| weight(at) | weight(at + 16) << 4);
+        assert_eq!(halves_of_pairs(u128::from_le_bytes(block)).to_le_bytes(), plain);
+    }
 }
