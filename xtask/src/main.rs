@@ -64,21 +64,31 @@ enum Chore {
     Versus {
         /// A GGUF file.
         model: PathBuf,
-        /// The peer's command; the model's path is appended. It must print a JSON line with prompt_tps and gen_tps.
-        #[arg(long, default_value = "")]
+        /// The peer's command, to which -t, -p, -n, -d and the model's path are appended; empty measures ours alone. It
+        /// must print a JSON line with prompt_tps and gen_tps.
+        #[arg(long, default_value = "python3 ../shared/tools/peer_bench.py --best")]
         peer: String,
-        /// Threads of ours; 0 takes the physical cores.
+        /// Threads; 0 takes the physical cores.
         #[arg(short, long, default_value_t = 0)]
         threads: usize,
         /// Tokens of the prompt.
         #[arg(short, long, default_value_t = 512)]
         prompt: usize,
-        /// Tokens generated.
+        /// Tokens generated after it.
         #[arg(short = 'n', long, default_value_t = 64)]
         generate: usize,
+        /// Tokens in the cache before the prompt.
+        #[arg(short, long, default_value_t = 0)]
+        depth: usize,
         /// Rounds of A and B.
-        #[arg(short, long, default_value_t = 2)]
+        #[arg(short, long, default_value_t = 3)]
         rounds: usize,
+        /// Runs of ours in a round, of which the median counts.
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
+        /// Also print the result as a line of a Markdown table.
+        #[arg(long)]
+        markdown: bool,
     },
 }
 
@@ -98,9 +108,19 @@ fn main() -> Result<()> {
                 context,
             })
         }
-        Chore::Versus { model, peer, threads, prompt, generate, rounds } => {
+        Chore::Versus { model, peer, threads, prompt, generate, depth, rounds, repeats, markdown } => {
             let (model, peer) = (&model, &peer);
-            xtask::versus::versus(&xtask::versus::Options { model, peer, threads, prompt, generate, rounds })
+            xtask::versus::versus(&xtask::versus::Options {
+                model,
+                peer,
+                threads,
+                prompt,
+                generate,
+                depth,
+                rounds,
+                repeats,
+                markdown,
+            })
         }
     }
 }

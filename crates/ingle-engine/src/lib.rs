@@ -5,6 +5,7 @@ pub mod embed;
 pub mod error;
 pub mod generate;
 mod listener;
+pub mod machine;
 pub mod memory;
 pub mod model;
 pub mod sampling;

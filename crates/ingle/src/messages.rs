@@ -2,7 +2,10 @@
 //!
 //! Errors begin with a small letter and end without a full stop: they follow `error: `. Each says what to do next.
 
+use crate::figures::bytes;
 use ingle_engine::EndReason;
+use ingle_engine::bench::Disturbance;
+use ingle_engine::memory::Demand;
 use std::path::Path;
 
 /// Examples under `ingle --help`.
@@ -14,6 +17,7 @@ Examples:
   ingle run ./Qwen3-4B \"Why is the sky blue?\"
   cat notes.txt | ingle run \"Summarise this\"
   ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
+  ingle bench ./qwen3-4b-q4_k_m.gguf     how fast it is here, beside what the machine allows
   ingle embed ./bge-small-en-v1.5 --similarity < lines.txt
 
 What you type in a chat is kept for the arrow keys in ~/.local/share/ingle/history (under $XDG_DATA_HOME if that is set)
@@ -129,6 +133,52 @@ pub(crate) fn unknown_isa(known: &[&str], available: &[&str]) -> String {
 pub(crate) fn more_threads_than_cores(threads: usize, usable: usize) -> String {
     let cores = if usable == 1 { "core" } else { "cores" };
     format!("{threads} threads share the {usable} {cores} this program may use; fewer (--threads) are faster")
+}
+
+/// `ingle bench -p 0 -n 0`.
+pub(crate) const NOTHING_TO_MEASURE: &str =
+    "there is nothing to measure: give a prompt length (-p) or a number of tokens to generate (-n) above 0";
+
+/// A measurement that the model was not made for.
+pub(crate) fn bench_beyond_context(tokens: usize, context: usize) -> String {
+    format!(
+        "depth and tokens come to {tokens}, and the model was made for {context}; choose a smaller depth (-d), prompt \
+         (-p) or number of tokens (-n)"
+    )
+}
+
+/// A measurement that the memory cannot hold.
+pub(crate) fn bench_does_not_fit(
+    demand: &Demand,
+    sequences: usize,
+    context: usize,
+    available: u64,
+) -> String {
+    let [weights, kv, available] = [demand.weights, demand.kv, available].map(bytes);
+    let of = if sequences == 1 { String::new() } else { format!("{sequences} sequences of ") };
+    format!(
+        "the model needs {weights} for its weights and {kv} for the cache of {of}{context} tokens, and {available} of \
+         memory are free; choose a smaller model, a smaller depth (-d) or fewer sequences (-b)"
+    )
+}
+
+/// Weights without a kernel of their own.
+pub(crate) fn generic_formats(formats: &str) -> String {
+    format!("{formats} weights have no fast kernel yet and run several times slower")
+}
+
+/// Figures from a busy machine.
+pub(crate) fn not_quiet(disturbance: &Disturbance) -> String {
+    let others = disturbance.others.unwrap_or(0.0);
+    let stolen = disturbance.stolen.unwrap_or(0.0);
+    let who = if stolen > others {
+        format!("the host gave {stolen:.1} processors to other machines")
+    } else {
+        format!("other programs kept {others:.1} processors busy")
+    };
+    format!(
+        "the machine was not quiet: {who}; the figures, and the limits beside them, are lower than they could be"
+    )
 }
 
 /// `--stop` without a text.

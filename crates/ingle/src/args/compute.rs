@@ -20,6 +20,35 @@ pub(crate) struct ComputeArgs {
     pub(crate) reference: bool,
 }
 
+/// With what to compute, with several numbers of threads one after the other.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Computing")]
+pub(crate) struct ComputeListArgs {
+    /// Threads to use, or several numbers of threads to compare [default: the physical cores] [env: INGLE_THREADS]
+    #[arg(short, long, value_name = "N,...", value_delimiter = ',', allow_negative_numbers = true, value_parser = threads)]
+    threads: Vec<usize>,
+    /// Instruction set of the kernels, such as scalar, avx2 or avx512 [default: the best there is] [env: INGLE_ISA]
+    #[arg(long, value_name = "SET", value_parser = isa)]
+    isa: Option<Isa>,
+    /// Measure the slow standard the fast path is judged by: plain 32-bit arithmetic on one thread
+    #[arg(long, conflicts_with_all = ["threads", "isa"])]
+    reference: bool,
+}
+
+impl ComputeListArgs {
+    /// The choices, one for each number of threads.
+    ///
+    /// # Errors
+    /// As [`ComputeArgs::choose`].
+    pub(crate) fn choose(&self) -> Result<Vec<Compute>> {
+        let one = |threads| ComputeArgs { threads, isa: self.isa, reference: self.reference }.choose();
+        match self.threads[..] {
+            [] => Ok(vec![one(None)?]),
+            _ => self.threads.iter().map(|&threads| one(Some(threads))).collect(),
+        }
+    }
+}
+
 /// What was chosen, by option or else by environment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compute {

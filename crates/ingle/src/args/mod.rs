@@ -4,12 +4,12 @@ mod compute;
 mod numbers;
 mod sampling;
 
-use crate::commands::{completions, embed, logits, run, show, tokenize};
+use crate::commands::{bench, completions, embed, logits, run, show, tokenize};
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-pub(crate) use compute::{Compute, ComputeArgs};
+pub(crate) use compute::{Compute, ComputeArgs, ComputeListArgs};
 pub(crate) use numbers::{count, positive, tokens};
 pub(crate) use sampling::SamplingArgs;
 use std::process::ExitCode;
@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Run(Box<run::Args>),
     Show(show::Args),
     Embed(Box<embed::Args>),
+    Bench(bench::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Completions(completions::Args),
@@ -42,6 +43,7 @@ impl Command {
             Command::Run(args) => args.json,
             Command::Show(args) => args.json,
             Command::Embed(args) => args.json(),
+            Command::Bench(args) => args.json,
             Command::Tokenize(args) => args.json,
             Command::Logits(_) | Command::Completions(_) | Command::Man => false,
         }

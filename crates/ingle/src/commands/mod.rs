@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod embed;
 pub(crate) mod logits;
@@ -18,6 +19,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => return run::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Bench(args) => return bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Completions(args) => completions::run(&args),

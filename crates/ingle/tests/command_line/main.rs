@@ -1,5 +1,6 @@
 //! The program from outside: what it prints, what it writes, and how it ends.
 
+mod bench;
 mod embed;
 mod logits;
 mod mistakes;
