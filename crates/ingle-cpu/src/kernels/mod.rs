@@ -33,6 +33,8 @@ mod neon_dotprod;
 #[cfg(target_arch = "aarch64")]
 mod neon_i8mm;
 
+#[cfg(all(test, unix))]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;
 
