@@ -227,7 +227,7 @@ fn q5_0(blocks: &Blocks<'_, 22>, out: &mut [u8]) {
     let mut upper = [0; GROUP];
     for t in 0..8 {
         // bit `x` of the nibble goes to byte `x`
-        upper = each(|r| upper[r] | ((fifths[r] >> (4 * t) & 15) * 0x0020_4081 & 0x0101_0101) << t);
+        upper = each(|r| upper[r] | (((fifths[r] >> (4 * t) & 15) * 0x0020_4081) & 0x0101_0101) << t);
     }
     put(out, 4, &upper);
 }
