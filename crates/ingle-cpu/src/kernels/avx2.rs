@@ -110,6 +110,10 @@ impl<D: Dots> Lanes for Avx2<D> {
         (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast()))
     }
     #[inline(always)]
+    unsafe fn load_next(from: *const u8) -> Self::Ints {
+        (from.cast::<__m256i>().read_volatile(), from.cast::<__m256i>().add(1).read_volatile())
+    }
+    #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self::Ints {
         (
             _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())),

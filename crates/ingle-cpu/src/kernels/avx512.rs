@@ -80,6 +80,10 @@ impl<T: LookUp> Lanes for Avx512<T> {
         _mm512_loadu_si512(from.cast())
     }
     #[inline(always)]
+    unsafe fn load_next(from: *const u8) -> __m512i {
+        from.cast::<__m512i>().read_volatile()
+    }
+    #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> __m512i {
         _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))
     }

@@ -3,17 +3,15 @@
 // Contract of `lanes`; besides, each function asserts the lengths that its pointers rely on.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-use super::lanes::{Lanes, broadcast, by_rows};
+use super::ahead::ahead;
+use super::lanes::{Lanes, broadcast, by_rows, prefetch, start, touch, turns};
 use super::layout::{BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED};
-use super::superblocks::{dot_32, five_bits, nibbles};
+use super::superblocks::{dot_32, dot_nibbles, five_bits, nibbles};
 use super::{Int8Rows, Tile};
 
 /// A format in blocks of 32.
 pub(super) trait Format {
     const LAYOUT: BlockLayout;
-    /// How far ahead of its use a line of weights is asked for; zero leaves it to the processor, which is enough where
-    /// there is little to compute per byte.
-    const AHEAD: usize;
     /// What all results are multiplied by.
     const FACTOR: f32 = 1.0;
     /// Whether a block has a [`minimum`](Self::minimum).
@@ -34,6 +32,11 @@ pub(super) trait Format {
     #[inline(always)]
     unsafe fn dot<L: Lanes>(start: L::Ints, numbers: &[L::Ints; 8], activations: *const i8) -> L::Ints {
         dot_32::<L>(start, numbers, activations)
+    }
+    /// The same for the numbers at a place and one input row.
+    #[inline(always)]
+    unsafe fn dot_once<L: Lanes>(start: L::Ints, at: *const u8, activations: *const i8) -> L::Ints {
+        Self::dot::<L>(start, &Self::numbers::<L>(at), activations)
     }
 }
 
@@ -58,7 +61,7 @@ pub(super) unsafe fn looked_up<L: Lanes>(at: *const u8, table: &[u8; 16]) -> [L:
     let table = L::table(table);
     let mut numbers = [L::splat(0); 8];
     for t in 0..4 {
-        let v = L::load(at.add(t * LINE));
+        let v = L::load_next(at.add(t * LINE));
         numbers[2 * t] = L::look_up_low(table, v);
         numbers[2 * t + 1] = L::look_up_high(table, v);
     }
@@ -80,7 +83,6 @@ pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q8_0;
-    const AHEAD: usize = 0;
 
     fn offset<L: Lanes>() -> i32 {
         L::WIDE_OFFSET
@@ -95,7 +97,7 @@ impl Format for Q8_0 {
     unsafe fn numbers<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
         let mut numbers = [L::splat(0); 8];
         for t in 0..8 {
-            numbers[t] = L::load(at.add(t * LINE));
+            numbers[t] = L::load_next(at.add(t * LINE));
         }
         numbers
     }
@@ -110,7 +112,6 @@ pub(super) struct Q4_0;
 
 impl Format for Q4_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q4_0;
-    const AHEAD: usize = 6 * 1024;
 
     fn offset<L: Lanes>() -> i32 {
         8
@@ -125,13 +126,17 @@ impl Format for Q4_0 {
     unsafe fn numbers<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
         nibbles::<L>(at)
     }
+
+    #[inline(always)]
+    unsafe fn dot_once<L: Lanes>(start: L::Ints, at: *const u8, activations: *const i8) -> L::Ints {
+        dot_nibbles::<L>(start, at, activations)
+    }
 }
 
 pub(super) struct Q4_1;
 
 impl Format for Q4_1 {
     const LAYOUT: BlockLayout = BlockLayout::Q4_1;
-    const AHEAD: usize = 6 * 1024;
     const MINIMA: bool = true;
 
     fn offset<L: Lanes>() -> i32 {
@@ -152,13 +157,17 @@ impl Format for Q4_1 {
     unsafe fn numbers<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
         nibbles::<L>(at)
     }
+
+    #[inline(always)]
+    unsafe fn dot_once<L: Lanes>(start: L::Ints, at: *const u8, activations: *const i8) -> L::Ints {
+        dot_nibbles::<L>(start, at, activations)
+    }
 }
 
 pub(super) struct Q5_0;
 
 impl Format for Q5_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q5_0;
-    const AHEAD: usize = 6 * 1024;
 
     fn offset<L: Lanes>() -> i32 {
         16
@@ -179,7 +188,6 @@ pub(super) struct Iq4Nl;
 
 impl Format for Iq4Nl {
     const LAYOUT: BlockLayout = BlockLayout::IQ4_NL;
-    const AHEAD: usize = 6 * 1024;
 
     fn offset<L: Lanes>() -> i32 {
         L::WIDE_OFFSET
@@ -205,7 +213,6 @@ pub(super) struct Mxfp4;
 
 impl Format for Mxfp4 {
     const LAYOUT: BlockLayout = BlockLayout::MXFP4;
-    const AHEAD: usize = 6 * 1024;
     /// The table holds doubled values.
     const FACTOR: f32 = 0.5;
 
@@ -230,6 +237,7 @@ impl Format for Mxfp4 {
 #[inline(always)]
 pub(super) unsafe fn multiply<L: Lanes, F: Format>(weights: &[u8], input: Int8Rows<'_, 32>, tile: &mut Tile) {
     input.check();
+    assert!(weights.as_ptr().addr().is_multiple_of(LINE));
     assert!(F::LAYOUT.bytes(input.columns / BLOCK).is_some_and(|bytes| weights.len() >= bytes));
     by_rows!(L, input.rows(), |first, M| multiply_rows::<L, F, M>(weights.as_ptr(), &input, first, tile));
 }
@@ -241,38 +249,65 @@ unsafe fn multiply_rows<L: Lanes, F: Format, const M: usize>(
     first: usize,
     tile: &mut Tile,
 ) {
-    let columns = input.columns;
-    let blocks = columns / BLOCK;
-    let values = input.values.as_ptr().add(first * columns);
-    let scales = input.scales.as_ptr().add(first * blocks);
-    let sums = input.sums.as_ptr().add(first * blocks);
+    let blocks = input.columns / BLOCK;
+    let own = Rows {
+        columns: input.columns,
+        values: input.values.as_ptr().add(first * input.columns),
+        scales: input.scales.as_ptr().add(first * blocks),
+        sums: input.sums.as_ptr().add(first * blocks),
+    };
+    let (ahead, run) = (ahead(), turns(F::LAYOUT.run()));
     let mut results = [L::splat_f(0.0); M];
-    for b in 0..blocks {
-        let (scale, numbers) = F::LAYOUT.find(b);
-        let (scale, numbers) = (weights.add(scale), weights.add(numbers));
-        if F::AHEAD > 0 {
-            for line in 0..F::LAYOUT.numbers / LINE {
-                L::prefetch(numbers.wrapping_add(F::AHEAD + line * LINE));
-            }
-            if b % F::LAYOUT.run() == 0 {
-                L::prefetch(scale.wrapping_add(F::AHEAD));
-            }
+    let (mut line, mut b) = (weights, 0);
+    while b < blocks {
+        prefetch::<L>(line, ahead, F::LAYOUT.run_bytes() / LINE);
+        touch(line, 1);
+        let (mut scale, mut at) = (line, line.add(LINE));
+        for _ in 0..run.min(blocks - b) {
+            add_block::<L, F, M>(scale, at, b, &own, &mut results);
+            (scale, at) = (scale.add(F::LAYOUT.scale), at.add(F::LAYOUT.numbers));
+            b += 1;
         }
-        let (d, minimum) = (F::scale::<L>(scale), F::minimum::<L>(scale));
-        let numbers = F::numbers::<L>(numbers);
-        for m in 0..M {
-            let block = m * blocks + b;
-            let start = L::splat(-F::offset::<L>() * *sums.add(block));
-            let dot = F::dot::<L>(start, &numbers, values.add(m * columns + b * BLOCK));
-            let scale = L::mul_f(d, L::splat_f(*scales.add(block)));
-            results[m] = L::fma(L::to_floats(dot), scale, results[m]);
-            if F::MINIMA {
-                let sum = L::splat_f(*sums.add(block) as f32 * *scales.add(block));
-                results[m] = L::fma(minimum, sum, results[m]);
-            }
-        }
+        line = at;
     }
     for m in 0..M {
         L::store_f(tile[first + m].as_mut_ptr(), L::mul_f(results[m], L::splat_f(F::FACTOR)));
+    }
+}
+
+/// Where input rows and what belongs to them start.
+struct Rows {
+    columns: usize,
+    values: *const i8,
+    scales: *const f32,
+    sums: *const i32,
+}
+
+/// Adds the products of block `b`.
+#[inline(always)]
+unsafe fn add_block<L: Lanes, F: Format, const M: usize>(
+    scale: *const u8,
+    at: *const u8,
+    b: usize,
+    input: &Rows,
+    results: &mut [L::Floats; M],
+) {
+    let blocks = input.columns / BLOCK;
+    let (d, minimum) = (F::scale::<L>(scale), F::minimum::<L>(scale));
+    let numbers = (M > 1).then(|| F::numbers::<L>(at));
+    for m in 0..M {
+        let block = m * blocks + b;
+        let start = start::<L>(F::offset::<L>(), input.sums.add(block));
+        let values = input.values.add(m * input.columns + b * BLOCK);
+        let dot = match &numbers {
+            Some(numbers) => F::dot::<L>(start, numbers, values),
+            None => F::dot_once::<L>(start, at, values),
+        };
+        let scale = L::mul_f(d, L::splat_f(*input.scales.add(block)));
+        results[m] = L::fma(L::to_floats(dot), scale, results[m]);
+        if F::MINIMA {
+            let sum = L::splat_f(*input.sums.add(block) as f32 * *input.scales.add(block));
+            results[m] = L::fma(minimum, sum, results[m]);
+        }
     }
 }

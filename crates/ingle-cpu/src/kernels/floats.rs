@@ -3,7 +3,9 @@
 // Contract of `lanes`; besides, each function asserts the lengths that its pointers rely on.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
-use super::lanes::{Lanes, by_rows};
+use super::ahead::ahead;
+use super::lanes::{Lanes, by_rows, prefetch};
+use super::layout::LINE;
 use super::{FloatRows, GROUP, Tile};
 
 /// How a number is stored.
@@ -54,10 +56,8 @@ pub(super) unsafe fn multiply<L: Lanes, S: Stored>(weights: &[u8], input: FloatR
     by_rows!(L, input.rows(), |first, M| multiply_rows::<L, S, M>(weights.as_ptr(), &input, first, tile));
 }
 
-/// Columns between two prefetches: a multiple of what a line holds.
+/// Columns that are taken together.
 const STEP: usize = 4;
-/// How far ahead of its use a line of weights is asked for.
-const AHEAD: usize = 4 * 1024;
 
 #[inline(always)]
 unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
@@ -67,6 +67,7 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
     tile: &mut Tile,
 ) {
     let columns = input.columns;
+    let ahead = ahead();
     let values = input.values.as_ptr().add(first * columns);
     // Several sums, so that additions need not wait for each other, as far as there are registers.
     let mut sums = [[L::splat_f(0.0); M]; STEP];
@@ -74,9 +75,7 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
     let whole = columns - columns % STEP;
     for k in (0..whole).step_by(STEP) {
         let at = weights.add(k * GROUP * S::BYTES);
-        for line in 0..STEP * GROUP * S::BYTES / 64 {
-            L::prefetch(at.wrapping_add(AHEAD + line * 64));
-        }
+        prefetch::<L>(at, ahead, STEP * GROUP * S::BYTES / LINE);
         for step in 0..STEP {
             let weight = S::load::<L>(at.add(step * GROUP * S::BYTES));
             for m in 0..M {

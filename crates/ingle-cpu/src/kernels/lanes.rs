@@ -7,6 +7,8 @@
 // One contract for all, stated above; a comment at each operation would say nothing more.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
+use super::layout::LINE;
+
 /// One instruction set.
 pub(super) trait Lanes: Copy {
     /// 16 integers of 32 bits, or 64 bytes.
@@ -22,6 +24,11 @@ pub(super) trait Lanes: Copy {
     unsafe fn splat(value: i32) -> Self::Ints;
     unsafe fn splat_bytes(value: u8) -> Self::Ints;
     unsafe fn load(from: *const u8) -> Self::Ints;
+    /// The same from a multiple of 64, after all such loads before it in the text.
+    ///
+    /// Weights are read line after line by these: compilers like to reorder loads, and the processor's prefetchers,
+    /// which follow streams, then lose up to two thirds of the bandwidth.
+    unsafe fn load_next(from: *const u8) -> Self::Ints;
     /// 16 bytes, each extended with zeros to a lane.
     unsafe fn load_bytes(from: *const u8) -> Self::Ints;
     /// 16 integers within -128 to 127 as bytes. Others are cut off somehow.
@@ -239,6 +246,43 @@ macro_rules! by_rows {
     }};
 }
 pub(super) use by_rows;
+
+/// Asks for `lines` lines, `ahead` of `at`; for none if that is zero.
+#[inline(always)]
+pub(super) unsafe fn prefetch<L: Lanes>(at: *const u8, ahead: usize, lines: usize) {
+    if ahead > 0 {
+        for line in 0..lines {
+            unsafe { L::prefetch(at.wrapping_add(ahead + line * LINE)) };
+        }
+    }
+}
+
+/// A number that the compiler does not know, for the turns of loops that it shall not unroll.
+///
+/// In long straight code what belongs together is drawn apart, and registers are spilled.
+#[inline(always)]
+pub(super) fn turns(count: usize) -> usize {
+    std::hint::black_box(count)
+}
+
+/// Reads a byte of each of some lines that are used later, which is what [`Lanes::load_next`] is to the lines after them.
+#[inline(always)]
+pub(super) unsafe fn touch(at: *const u8, lines: usize) {
+    for line in 0..lines {
+        _ = unsafe { at.add(line * LINE).read_volatile() };
+    }
+}
+
+/// A number times the weights' offset, in all lanes: `-offset * sum` with the sum of at most 32 activations in memory.
+#[inline(always)]
+pub(super) unsafe fn start<L: Lanes>(offset: i32, sum: *const i32) -> L::Ints {
+    if offset == 0 {
+        return unsafe { L::splat(0) };
+    }
+    // The lower 16 bits hold all of such a sum. By a product of 16-bit numbers it never passes through a scalar
+    // register.
+    unsafe { L::dot_pairs(L::splat(0), L::splat(-offset & 0xffff), L::splat(*sum)) }
+}
 
 /// The dword at `index` of activations, in all lanes.
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 
+mod ahead;
 mod blocks;
 mod delta;
 mod floats;

@@ -153,6 +153,16 @@ impl<D: Dots> Lanes for Neon<D> {
         ]
     }
     #[inline(always)]
+    unsafe fn load_next(from: *const u8) -> Self::Ints {
+        let from = from.cast::<uint32x4_t>();
+        [
+            from.read_volatile(),
+            from.add(1).read_volatile(),
+            from.add(2).read_volatile(),
+            from.add(3).read_volatile(),
+        ]
+    }
+    #[inline(always)]
     unsafe fn load_bytes(from: *const u8) -> Self::Ints {
         let v = vld1q_u8(from);
         let (low, high) = (vmovl_u8(vget_low_u8(v)), vmovl_high_u8(v));

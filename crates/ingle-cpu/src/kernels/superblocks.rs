@@ -6,26 +6,14 @@
 // Contract of `lanes`; besides, each function asserts the lengths that its pointers rely on.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+use super::ahead::ahead;
 use super::blocks::{dot_32_wide, looked_up, raised};
-use super::lanes::{Lanes, broadcast, by_rows};
+use super::lanes::{Lanes, broadcast, by_rows, prefetch, start, touch, turns};
 use super::layout::{
     IQ4_NL_VALUES, IQ4_XS_BYTES, IQ4_XS_NUMBERS, IQ4_XS_SCALES, LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
 };
 use super::{Int8Rows, Tile};
-
-/// How far ahead of its use a line of weights is asked for: farther than the processor looks by itself, near enough to
-/// be still in the first-level cache. On Zen 5, 6 to 8 KiB was best of 0 to 32 (without: 40 % slower); on Zen 4 anything
-/// up to 6 is the same.
-const AHEAD: usize = 6 * 1024;
-
-/// Asks for `lines` lines, `AHEAD` of `at`.
-#[inline(always)]
-unsafe fn prefetch<L: Lanes>(at: *const u8, lines: usize) {
-    for line in 0..lines {
-        L::prefetch(at.wrapping_add(AHEAD + line * LINE));
-    }
-}
 
 /// Q4_K, or with `FIFTH` bits Q5_K.
 #[inline(always)]
@@ -35,6 +23,7 @@ pub(super) unsafe fn with_minima<L: Lanes, const FIFTH: bool>(
     tile: &mut Tile,
 ) {
     input.check();
+    assert!(weights.as_ptr().addr().is_multiple_of(LINE));
     let bytes = if FIFTH { Q5_K_BYTES } else { Q4_K_BYTES };
     assert!(weights.len() >= input.columns / SUPERBLOCK * bytes);
     by_rows!(L, input.rows(), |first, M| with_minima_rows::<L, FIFTH, M>(
@@ -55,34 +44,51 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
     let columns = input.columns;
     let blocks = columns / SUPERBLOCK;
     let vectors = if FIFTH { 5 } else { 4 };
-    let values = input.values.as_ptr().add(first * columns);
+    let (ahead, four) = (ahead(), turns(4));
+    let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
     let pairs = input.pairs.as_ptr().add(first * blocks * 4);
     let mut results = [L::splat_f(0.0); M];
+    let mut at = weights;
     for s in 0..blocks {
-        let block = weights.add(s * (NUMBERS + 8 * vectors * LINE));
-        prefetch::<L>(block, NUMBERS / LINE);
+        let block = at;
+        prefetch::<L>(block, ahead, NUMBERS / LINE);
+        touch(block, 1);
         let (scale_lines, minima) = scales_and_minima::<L>(block.add(SCALE_LINES));
-        let mut dots = [L::splat(0); M];
-        for j in 0..8 {
-            let at = block.add(NUMBERS + j * vectors * LINE);
-            prefetch::<L>(at, vectors);
-            let numbers = if FIFTH { five_bits::<L>(at) } else { nibbles::<L>(at) };
-            let scale = byte_of::<L>(scale_lines[j / 4], j % 4);
-            for m in 0..M {
-                let values = values.add(m * columns + s * SUPERBLOCK + j * 32);
-                let sum = dot_32::<L>(L::splat(0), &numbers, values);
-                dots[m] = L::add(dots[m], L::mul(sum, scale));
-            }
-        }
-        let (d, dmin) = (L::load_f16(block), L::load_f16(block.add(32)));
+        let dmin = L::load_f16(block.add(32));
+        let mut below = [dmin; M];
         for m in 0..M {
             let mut offsets = L::splat(0);
             for i in 0..4 {
                 let pair = L::splat(*pairs.add((m * blocks + s) * 4 + i));
                 offsets = L::dot_pairs(offsets, minima[i], pair);
             }
-            let value = L::fnma(L::to_floats(offsets), dmin, L::mul_f(L::to_floats(dots[m]), d));
+            below[m] = L::mul_f(L::to_floats(offsets), dmin);
+        }
+        let mut dots = [L::splat(0); M];
+        at = at.add(NUMBERS);
+        for mut scale_bytes in scale_lines {
+            for _ in 0..four {
+                prefetch::<L>(at, ahead, vectors);
+                let scale = L::and(scale_bytes, L::splat(255));
+                if M == 1 && !FIFTH {
+                    let sum = dot_nibbles::<L>(L::splat(0), at, values);
+                    dots[0] = L::add(dots[0], L::mul(sum, scale));
+                } else {
+                    let numbers = if FIFTH { five_bits::<L>(at) } else { nibbles::<L>(at) };
+                    for m in 0..M {
+                        let sum = dot_32::<L>(L::splat(0), &numbers, values.add(m * columns));
+                        dots[m] = L::add(dots[m], L::mul(sum, scale));
+                    }
+                }
+                scale_bytes = L::shr(scale_bytes, 8);
+                at = at.add(vectors * LINE);
+                values = values.add(32);
+            }
+        }
+        let d = L::load_f16(block);
+        for m in 0..M {
+            let value = L::sub_f(L::mul_f(L::to_floats(dots[m]), d), below[m]);
             results[m] = L::fma(value, L::splat_f(*scales.add(m * blocks + s)), results[m]);
         }
     }
@@ -95,7 +101,7 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
 /// [`Int8Rows::pairs`].
 #[inline(always)]
 unsafe fn scales_and_minima<L: Lanes>(lines: *const u8) -> ([L::Ints; 2], [L::Ints; 4]) {
-    let (a, b, c) = (L::load(lines), L::load(lines.add(LINE)), L::load(lines.add(2 * LINE)));
+    let (a, b, c) = (L::load_next(lines), L::load_next(lines.add(LINE)), L::load_next(lines.add(2 * LINE)));
     let six_bits = L::splat_bytes(63);
     let low = L::and(c, six_bits);
     let from_a = L::and(L::shr16(a, 6), L::splat_bytes(3));
@@ -112,16 +118,10 @@ unsafe fn scales_and_minima<L: Lanes>(lines: *const u8) -> ([L::Ints; 2], [L::In
     ([L::and(a, six_bits), L::and(b, six_bits)], minima)
 }
 
-/// Byte `index` of each lane.
+/// Byte 0 of each lane, signed.
 #[inline(always)]
-unsafe fn byte_of<L: Lanes>(v: L::Ints, index: usize) -> L::Ints {
-    L::and(L::shr(v, 8 * index as i32), L::splat(255))
-}
-
-/// Byte `index` of each lane, signed.
-#[inline(always)]
-unsafe fn signed_byte_of<L: Lanes>(v: L::Ints, index: usize) -> L::Ints {
-    L::sar(L::shl(v, 24 - 8 * index as i32), 24)
+unsafe fn signed_byte<L: Lanes>(v: L::Ints) -> L::Ints {
+    L::sar(L::shl(v, 24), 24)
 }
 
 /// 32 columns of 4-bit numbers.
@@ -130,7 +130,7 @@ pub(super) unsafe fn nibbles<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
     let mut numbers = [L::splat(0); 8];
     let low = L::splat_bytes(15);
     for t in 0..4 {
-        let v = L::load(at.add(t * LINE));
+        let v = L::load_next(at.add(t * LINE));
         numbers[2 * t] = L::and(v, low);
         numbers[2 * t + 1] = L::and(L::shr16(v, 4), low);
     }
@@ -141,13 +141,31 @@ pub(super) unsafe fn nibbles<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
 #[inline(always)]
 pub(super) unsafe fn five_bits<L: Lanes>(at: *const u8) -> [L::Ints; 8] {
     let mut numbers = nibbles::<L>(at);
-    let fifths = L::load(at.add(4 * LINE));
+    let fifths = L::load_next(at.add(4 * LINE));
     for t in 0..8 {
         let moved = if t < 4 { L::shl16(fifths, 4 - t) } else { L::shr16(fifths, t - 4) };
         let t = t as usize;
         numbers[t] = L::or(numbers[t], L::and(moved, L::splat_bytes(16)));
     }
     numbers
+}
+
+/// `start +` the products of 32 columns of 4-bit numbers with 32 activations, without unpacking them where that is
+/// less work (for one input row; several share what is unpacked).
+#[inline(always)]
+pub(super) unsafe fn dot_nibbles<L: Lanes>(start: L::Ints, at: *const u8, activations: *const i8) -> L::Ints {
+    if L::WIDE_OFFSET != 128 {
+        return dot_32::<L>(start, &nibbles::<L>(at), activations);
+    }
+    // The high nibbles stay where they are: their products are 16 times too large, at most 32 x 240 x 127.
+    let (low, high) = (L::splat_bytes(15), L::splat_bytes(240));
+    let (mut even, mut odd) = (start, L::splat(0));
+    for t in 0..4 {
+        let v = L::load_next(at.add(t * LINE));
+        even = L::dot(even, L::and(v, low), broadcast::<L>(activations, 2 * t));
+        odd = L::dot_wide(odd, L::and(v, high), broadcast::<L>(activations, 2 * t + 1));
+    }
+    L::add(even, L::sar(odd, 4))
 }
 
 /// `start +` the products of 32 columns of small numbers with 32 activations, in two chains.
@@ -165,10 +183,25 @@ pub(super) unsafe fn dot_32<L: Lanes>(
     L::add(even, odd)
 }
 
+/// 16 columns of 6-bit numbers: 2 nibble vectors and one of upper bits.
+#[inline(always)]
+unsafe fn six_bits<L: Lanes>(at: *const u8) -> [L::Ints; 4] {
+    let (low, high) = (L::splat_bytes(15), L::splat_bytes(48));
+    let (a, b, upper) = (L::load_next(at), L::load_next(at.add(LINE)), L::load_next(at.add(2 * LINE)));
+    let lower = [a, L::shr16(a, 4), b, L::shr16(b, 4)];
+    let upper = [L::shl16(upper, 4), L::shl16(upper, 2), upper, L::shr16(upper, 2)];
+    let mut numbers = [L::splat(0); 4];
+    for t in 0..4 {
+        numbers[t] = L::or(L::and(lower[t], low), L::and(upper[t], high));
+    }
+    numbers
+}
+
 /// Q6_K.
 #[inline(always)]
 pub(super) unsafe fn q6_k<L: Lanes>(weights: &[u8], input: Int8Rows<'_, 256>, tile: &mut Tile) {
     input.check();
+    assert!(weights.as_ptr().addr().is_multiple_of(LINE));
     assert!(weights.len() >= input.columns / SUPERBLOCK * Q6_K_BYTES);
     by_rows!(L, input.rows(), |first, M| q6_k_rows::<L, M>(weights.as_ptr(), &input, first, tile));
 }
@@ -182,33 +215,37 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
 ) {
     let columns = input.columns;
     let blocks = columns / SUPERBLOCK;
-    let values = input.values.as_ptr().add(first * columns);
+    let (ahead, four) = (ahead(), turns(4));
+    let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
-    let sums = input.sums.as_ptr().add(first * blocks * 16);
-    let (low, high) = (L::splat_bytes(15), L::splat_bytes(48));
+    let mut sums = input.sums.as_ptr().add(first * blocks * 16);
     let mut results = [L::splat_f(0.0); M];
+    let mut at = weights;
     for s in 0..blocks {
-        let block = weights.add(s * Q6_K_BYTES);
-        prefetch::<L>(block, Q6_K_NUMBERS / LINE);
+        let block = at;
+        prefetch::<L>(block, ahead, Q6_K_NUMBERS / LINE);
+        touch(block, Q6_K_NUMBERS / LINE);
         let mut dots = [L::splat(0); M];
-        for j in 0..16 {
-            let at = block.add(Q6_K_NUMBERS + j * 3 * LINE);
-            prefetch::<L>(at, 3);
-            let (a, b, upper) = (L::load(at), L::load(at.add(LINE)), L::load(at.add(2 * LINE)));
-            let lower = [a, L::shr16(a, 4), b, L::shr16(b, 4)];
-            let upper = [L::shl16(upper, 4), L::shl16(upper, 2), upper, L::shr16(upper, 2)];
-            let mut numbers = [L::splat(0); 4];
-            for t in 0..4 {
-                numbers[t] = L::or(L::and(lower[t], low), L::and(upper[t], high));
-            }
-            let scale = signed_byte_of::<L>(L::load(block.add(Q6_K_SCALES + j / 4 * LINE)), j % 4);
-            for m in 0..M {
-                let values = values.add(m * columns + s * SUPERBLOCK + j * 16);
-                let mut sum = L::splat(-32 * *sums.add((m * blocks + s) * 16 + j));
-                for t in 0..4 {
-                    sum = L::dot(sum, numbers[t], broadcast::<L>(values, t));
+        at = at.add(Q6_K_NUMBERS);
+        for line in 0..4 {
+            let mut scale_bytes = L::load(block.add(Q6_K_SCALES + line * LINE));
+            for _ in 0..four {
+                prefetch::<L>(at, ahead, 3);
+                let numbers = six_bits::<L>(at);
+                let scale = signed_byte::<L>(scale_bytes);
+                for m in 0..M {
+                    let values = values.add(m * columns);
+                    let mut even = start::<L>(32, sums.add(m * blocks * 16));
+                    let mut odd = L::splat(0);
+                    for t in 0..2 {
+                        even = L::dot(even, numbers[2 * t], broadcast::<L>(values, 2 * t));
+                        odd = L::dot(odd, numbers[2 * t + 1], broadcast::<L>(values, 2 * t + 1));
+                    }
+                    dots[m] = L::add(dots[m], L::mul(L::add(even, odd), scale));
                 }
-                dots[m] = L::add(dots[m], L::mul(sum, scale));
+                scale_bytes = L::shr(scale_bytes, 8);
+                at = at.add(3 * LINE);
+                (values, sums) = (values.add(16), sums.add(1));
             }
         }
         let d = L::load_f(block.cast());
@@ -226,6 +263,7 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
 #[inline(always)]
 pub(super) unsafe fn iq4_xs<L: Lanes>(weights: &[u8], input: Int8Rows<'_, 256>, tile: &mut Tile) {
     input.check();
+    assert!(weights.as_ptr().addr().is_multiple_of(LINE));
     assert!(weights.len() >= input.columns / SUPERBLOCK * IQ4_XS_BYTES);
     by_rows!(L, input.rows(), |first, M| iq4_xs_rows::<L, M>(weights.as_ptr(), &input, first, tile));
 }
@@ -239,27 +277,33 @@ unsafe fn iq4_xs_rows<L: Lanes, const M: usize>(
 ) {
     let columns = input.columns;
     let blocks = columns / SUPERBLOCK;
-    let values = input.values.as_ptr().add(first * columns);
+    let (ahead, four) = (ahead(), turns(4));
+    let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
-    let sums = input.sums.as_ptr().add(first * blocks * 16);
+    let mut sums = input.sums.as_ptr().add(first * blocks * 16);
     let mut results = [L::splat_f(0.0); M];
+    let mut at = weights;
     for s in 0..blocks {
-        let block = weights.add(s * IQ4_XS_BYTES);
-        prefetch::<L>(block, IQ4_XS_NUMBERS / LINE);
-        let own_scales = iq4_xs_scales::<L>(block);
+        let block = at;
+        prefetch::<L>(block, ahead, IQ4_XS_NUMBERS / LINE);
+        touch(block, IQ4_XS_NUMBERS / LINE);
         let mut dots = [L::splat(0); M];
-        for j in 0..8 {
-            let at = block.add(IQ4_XS_NUMBERS + j * 4 * LINE);
-            prefetch::<L>(at, 4);
-            let numbers = looked_up::<L>(at, const { &raised(IQ4_NL_VALUES, 128) });
-            // the 6-bit number in a byte's lower bits, signed
-            let scale = L::sar(L::shl(own_scales[j / 4], 26 - 8 * (j % 4) as i32), 26);
-            for m in 0..M {
-                let values = values.add(m * columns + s * SUPERBLOCK + j * 32);
-                let sums = sums.add((m * blocks + s) * 16 + 2 * j);
-                let start = L::splat(-L::WIDE_OFFSET * (*sums + *sums.add(1)));
-                let sum = dot_32_wide::<L>(start, &numbers, values);
-                dots[m] = L::add(dots[m], L::mul(sum, scale));
+        at = at.add(IQ4_XS_NUMBERS);
+        for mut scale_bytes in iq4_xs_scales::<L>(block) {
+            for _ in 0..four {
+                prefetch::<L>(at, ahead, 4);
+                let numbers = looked_up::<L>(at, const { &raised(IQ4_NL_VALUES, 128) });
+                // the 6-bit number in a byte's lower bits, signed
+                let scale = L::sar(L::shl(scale_bytes, 26), 26);
+                for m in 0..M {
+                    let sums = sums.add(m * blocks * 16);
+                    let start = L::splat(-L::WIDE_OFFSET * (*sums + *sums.add(1)));
+                    let sum = dot_32_wide::<L>(start, &numbers, values.add(m * columns));
+                    dots[m] = L::add(dots[m], L::mul(sum, scale));
+                }
+                scale_bytes = L::shr(scale_bytes, 8);
+                at = at.add(4 * LINE);
+                (values, sums) = (values.add(32), sums.add(2));
             }
         }
         let d = L::load_f16(block);
