@@ -158,7 +158,7 @@ fn ask_peer(options: &Options, limits: &Limits) -> Result<Rates> {
 fn line(engine: &str, rates: &Rates) -> String {
     let reached = |of: fn(&(f64, f64)) -> f64| match &rates.reached {
         Some(reached) => format!(" ({:2.0} % of the limit)", 100.0 * of(reached)),
-        None => " ".repeat(18),
+        None => " ".repeat(20),
     };
     format!(
         "{engine:5}   prompt {:8.1} t/s{}   generate {:7.2} t/s{}   memory {:5.1} GB/s",

@@ -48,23 +48,39 @@ impl Demand {
 /// On Linux the smaller of the kernel's estimate for the machine and what the process's control group still allows.
 pub fn available() -> Option<u64> {
     let machine = machine()?;
-    Some(control_group().map_or(machine, |group| machine.min(group)))
+    Some(control_group().map_or(machine, |group| machine.min(group.room)))
+}
+
+/// Bytes of the machine's memory, `None` where the system does not say.
+pub fn total() -> Option<u64> {
+    in_meminfo("MemTotal:", &std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// Bytes that the process's control group may use, `None` where there is no limit.
+pub fn group_limit() -> Option<u64> {
+    control_group().map(|group| group.limit)
 }
 
 /// `MemAvailable` of `/proc/meminfo`.
 fn machine() -> Option<u64> {
-    available_in_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    in_meminfo("MemAvailable:", &std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
-fn available_in_meminfo(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+fn in_meminfo(key: &str, text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
-/// Room below the limit of the process's control group, version 2 or 1; `None` where there is no limit. File pages that
-/// can be dropped count as room.
-fn control_group() -> Option<u64> {
+/// What a control group may use in all, and of it what is left. File pages that can be dropped count as room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Group {
+    limit: u64,
+    room: u64,
+}
+
+/// The process's control group, version 2 or 1; `None` where there is no limit.
+fn control_group() -> Option<Group> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = "/sys/fs/cgroup";
     let of = |prefix: &str| groups.lines().find_map(|line| line.split_once(prefix)).map(|(_, path)| path);
@@ -77,18 +93,18 @@ fn control_group() -> Option<u64> {
         // inside a container the group's path may be the host's, and its own files lie at the mount
         room(&format!("{mounts}/memory{path}"), names).or_else(|| room(&format!("{mounts}/memory"), names))
     });
-    [unified, own].into_iter().flatten().flatten().min()
+    [unified, own].into_iter().flatten().flatten().min_by_key(|group| group.room)
 }
 
-/// Limit less use in one group's folder.
-fn room(folder: &str, [limit, used, droppable]: [&str; 3]) -> Option<u64> {
+/// The group of a folder.
+fn room(folder: &str, [limit, used, droppable]: [&str; 3]) -> Option<Group> {
     let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).ok();
     let limit: u64 = read(limit)?.trim().parse().ok()?; // "max" is no number: no limit
     let used: u64 = read(used)?.trim().parse().ok()?;
     let droppable = read("memory.stat")
         .and_then(|stat| stat.lines().find_map(|line| line.strip_prefix(droppable))?.trim().parse().ok())
         .unwrap_or(0);
-    Some(limit.saturating_sub(used.saturating_sub(droppable)))
+    Some(Group { limit, room: limit.saturating_sub(used.saturating_sub(droppable)) })
 }
 
 /// Bytes as people read them: decimal, GB = 10^9.
@@ -115,9 +131,9 @@ mod tests {
     #[test]
     fn meminfo_is_read_in_kibibytes() {
         let text = "MemTotal:       24551084 kB\nMemFree: 1 kB\nMemAvailable:   23000000 kB\n";
-        assert_eq!(available_in_meminfo(text), Some(23_000_000 * 1024));
-        assert_eq!(available_in_meminfo("MemAvailable: x kB"), None);
-        assert_eq!(available_in_meminfo(""), None);
+        assert_eq!(in_meminfo("MemAvailable:", text), Some(23_000_000 * 1024));
+        assert_eq!(in_meminfo("MemAvailable:", "MemAvailable: x kB"), None);
+        assert_eq!(in_meminfo("MemAvailable:", ""), None);
     }
 
     #[test]
@@ -126,7 +142,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
         let names = ["memory.max", "memory.current", "inactive_file "];
-        let room = || room(&folder.display().to_string(), names);
+        let room = || room(&folder.display().to_string(), names).map(|group| group.room);
         assert_eq!(room(), None, "no files, no limit");
         write("memory.max", "1000\n");
         write("memory.current", "700\n");

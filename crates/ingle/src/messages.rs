@@ -135,6 +135,11 @@ pub(crate) fn more_threads_than_cores(threads: usize, usable: usize) -> String {
     format!("{threads} threads share the {usable} {cores} this program may use; fewer (--threads) are faster")
 }
 
+/// `ingle bench` without a model.
+pub(crate) const BENCH_EMBER: &str = "\
+note: this measures ember, the small demonstration model inside, which fits the processor's cache;
+      for figures of real work name a model: ingle bench ./model.gguf";
+
 /// `ingle bench -p 0 -n 0`.
 pub(crate) const NOTHING_TO_MEASURE: &str =
     "there is nothing to measure: give a prompt length (-p) or a number of tokens to generate (-n) above 0";

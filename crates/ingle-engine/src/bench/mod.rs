@@ -1,6 +1,6 @@
 //! Measuring prefill and decode, each beside what the machine allows.
 //!
-//! A [`Case`] is run some times over random tokens. Before, after and every quarter of a second in between, what the
+//! A [`Case`] is run some times over random tokens. Before, after and every fifth of a second in between, what the
 //! machine can do at most is sampled ([`Limits`]); with the bytes and operations that the network's description counts
 //! ([`ModelSpec::step_cost`]) this gives the shortest time each repeat could have taken:
 //!
@@ -23,7 +23,7 @@ use ingle_model::spec::{KvBytes, ModelSpec, Rates};
 use std::time::{Duration, Instant};
 
 /// How long is measured between two samples of the limits.
-const BETWEEN_SAMPLES: Duration = Duration::from_millis(250);
+const BETWEEN_SAMPLES: Duration = Duration::from_millis(200);
 
 /// Tokens that warm caches and memory up.
 const WARM_UP: usize = 4;

@@ -56,7 +56,7 @@ fn people_get_a_table_and_a_chart() {
     {
         assert!(ended.out.contains(part), "{part}: {}", ended.out);
     }
-    assert!(ended.err.contains("demonstration"), "{}", ended.err);
+    assert!(ended.err.contains("demonstration model inside"), "{}", ended.err);
     let chart = std::fs::read_to_string(chart).unwrap();
     assert!(chart.starts_with("<svg") && chart.ends_with("</svg>\n") && chart.contains("decode 6"));
 }

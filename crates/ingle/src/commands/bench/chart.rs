@@ -17,7 +17,7 @@ const RIGHT: f64 = 790.0;
 const HEAD: f64 = 78.0;
 const ROW: f64 = 46.0;
 const SECTION: f64 = 34.0;
-const FOOT: f64 = 52.0;
+const FOOT: f64 = 70.0;
 
 const STYLE: &str = "\
 text { fill: #1d2329; } .soft { fill: #5a6672; } .ground { fill: #ffffff; }
@@ -74,8 +74,11 @@ fn draw(
         1 => "of one run".to_owned(),
         repeats => format!("the median of {repeats} runs, lines from the worst to the best"),
     };
-    let foot = format!("Bars: {runs}. Behind them: what memory and arithmetic allowed meanwhile{disturbed}.");
-    text(out, (LEFT, y + 26.0), "start", " class=\"soft\" font-size=\"12\"", &foot)?;
+    let machine = format!("Behind them: what memory and arithmetic allowed meanwhile{disturbed}.");
+    for (line, foot) in [format!("Bars: {runs}."), machine].iter().enumerate() {
+        let place = (LEFT, y + 26.0 + 18.0 * line as f64);
+        text(out, place, "start", " class=\"soft\" font-size=\"12\"", foot)?;
+    }
     writeln!(out, "</svg>")
 }
 

@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     check_memory(&spec, choices[0], context, &cases)?;
     if !args.json && name == ModelName::Ember {
-        on_errors(|notes| notes.aside(messages::DEMONSTRATION));
+        on_errors(|notes| notes.aside(messages::BENCH_EMBER));
     }
     let mut notices = Vec::new();
     let mut tell = |notice: String| {
@@ -120,12 +120,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let quiet = Quiet::begin();
     let mut figures = Vec::new();
     let (mut interrupted, mut weight_bytes, mut isa) = (false, 0, "");
+    // there is nothing to tell before the first model is loaded: until then Ctrl-C ends the program at once
+    let mut answering = None;
     for &compute in &choices {
         let loaded = load(&spec, &source, compute, &mut tell).map_err(|error| name.blame(error))?;
         let Loaded { mut executor, limits, kv } = loaded;
         (weight_bytes, isa) = (executor.weight_bytes(), limits.cpu().kernels.isa().name());
         let mut bench = Bench::new(&mut *executor, &limits, kv, context);
-        interrupted = measure(&mut bench, &cases, args.repeats, &mut figures)?;
+        let answering: &Answering = answering.get_or_insert_with(Answering::begin);
+        measure(&mut bench, &cases, args.repeats, answering, &mut figures)?;
+        interrupted = answering.stopped();
         if interrupted {
             break;
         }
@@ -230,13 +234,21 @@ fn load(
     Ok(Loaded { executor, limits, kv })
 }
 
-/// Runs all cases; gives whether they were interrupted. What was measured until then is among the figures.
-fn measure(bench: &mut Bench, cases: &[Case], repeats: usize, figures: &mut Vec<Figure>) -> Result<bool> {
-    let answering = Answering::begin();
+/// Runs all cases, or those before it is stopped. What was measured until then is among the figures.
+fn measure(
+    bench: &mut Bench,
+    cases: &[Case],
+    repeats: usize,
+    answering: &Answering,
+    figures: &mut Vec<Figure>,
+) -> Result<()> {
     let mut progress = Progress::new("measuring", Unit::Tokens);
     let total: usize = cases.iter().map(|case| case.tokens() * repeats + case.depth * case.batch()).sum();
     let mut done = 0;
     for &case in cases {
+        if answering.stopped() {
+            break;
+        }
         let figure = bench.measure(case, repeats, &mut |tokens| {
             done += tokens;
             progress.update(done as u64, total.max(done) as u64);
@@ -245,11 +257,8 @@ fn measure(bench: &mut Bench, cases: &[Case], repeats: usize, figures: &mut Vec<
         if !figure.repeats.is_empty() {
             figures.push(figure);
         }
-        if answering.stopped() {
-            return Ok(true);
-        }
     }
-    Ok(false)
+    Ok(())
 }
 
 fn batch(text: &str) -> Result<usize, String> {
