@@ -93,6 +93,7 @@ impl<D: Dots> Lanes for Avx2<D> {
     type Floats = (__m256, __m256);
 
     const ROWS: usize = 4;
+    const PANEL: usize = 4;
     const WIDE_OFFSET: i32 = D::WIDE_OFFSET;
 
     #[inline(always)]

@@ -65,6 +65,7 @@ impl<T: LookUp> Lanes for Avx512<T> {
     type Floats = __m512;
 
     const ROWS: usize = 8;
+    const PANEL: usize = 8;
     const WIDE_OFFSET: i32 = 128;
 
     #[inline(always)]

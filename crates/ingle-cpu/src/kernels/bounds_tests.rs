@@ -133,6 +133,49 @@ fn products_stay_within_weights_and_activations() {
 }
 
 #[test]
+fn tiles_and_panels_stay_within_theirs() {
+    for &format in Format::ALL {
+        let (block, widths): (usize, &[usize]) = match format.block_len() {
+            256 => (256, &[256, 768]),
+            32 => (32, &[32, 96, 288]),
+            _ => continue,
+        };
+        for (&columns, kernels) in
+            widths.iter().flat_map(|columns| tables().map(move |table| (columns, table)))
+        {
+            let Some(bytes) = group_bytes(format, columns) else { continue };
+            let (Some(kernel), Some((widest, _))) = (kernels.tile(format), kernels.panel()) else { continue };
+            let weights = edged(0x11u8, bytes);
+            for first in [0, columns / 2 / block * block] {
+                let mut tile = edged(0, tile_bytes(columns - first, block));
+                kernels.unpack(kernel, &weights, first, &mut tile);
+                for (width, count) in [(4, 1), (4, 3), (widest, 1), (widest, 2)] {
+                    let all = width * count * columns;
+                    let (values, scales) = (edged([3i8; 4], all / 4), edged(0.5, all / block));
+                    let starts = edged(7, all / if block == 256 { 16 } else { 32 });
+                    let pairs = edged(96 | 96 << 16, if block == 256 { all / 64 } else { 0 });
+                    let sums = edged(48.0, if block == 32 { all / 32 } else { 0 });
+                    let panels = Panels {
+                        width,
+                        columns,
+                        values: &values,
+                        scales: &scales,
+                        starts: &starts,
+                        pairs: &pairs,
+                        sums: &sums,
+                    };
+                    let mut out = edged(0.0, count * width * GROUP);
+                    kernels.run_tile(kernel, &tile, first, panels, &mut out);
+                    let what =
+                        format!("{format} {first} of {columns}, {count} x {width}, {}", kernels.isa().name());
+                    assert!(out.iter().all(|x| x.is_finite() && *x != 0.0), "{what}: {:?}", &out[..]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn rounding_stays_within_its_slices() {
     for kernels in tables() {
         for blocks in [1, 2, 3] {

@@ -18,6 +18,8 @@ pub(super) trait Lanes: Copy {
 
     /// Most input rows whose sums stay in registers.
     const ROWS: usize;
+    /// Most rows of a panel ([`panels`](super::panels)), each of which takes two registers: 4 or 8.
+    const PANEL: usize;
     /// What [`dot_wide`](Self::dot_wide) adds to each weight: 128 where it takes the bytes as they are stored.
     const WIDE_OFFSET: i32;
 
@@ -120,7 +122,9 @@ macro_rules! kernel_table {
 
             use $crate::kernels::lanes::compile;
             use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Strided, Tile};
-            use $crate::kernels::{blocks, delta, floats, gates, pages, peaks, superblocks, vectors};
+            use $crate::kernels::panels::{self, Exact, Higher, Panels, Raised, Wide};
+            use $crate::kernels::{TileKernel, TileKernels};
+            use $crate::kernels::{blocks, delta, floats, gates, pages, peaks, superblocks, tiles, vectors};
 
             type L = $lanes;
             compile!($features float_f32(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F32>);
@@ -136,6 +140,30 @@ macro_rules! kernel_table {
             compile!($features q5_0(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Q5_0>);
             compile!($features iq4_nl(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Iq4Nl>);
             compile!($features mxfp4(w: &[u8], x: Int8Rows<'_, 32>, t: &mut Tile) = blocks::multiply::<L, blocks::Mxfp4>);
+            compile!($features unpack_q4_k(w: &[u8], c: usize, t: &mut [u8]) = tiles::with_minima::<L, false>);
+            compile!($features unpack_q5_k(w: &[u8], c: usize, t: &mut [u8]) = tiles::with_minima::<L, true>);
+            compile!($features unpack_q6_k(w: &[u8], c: usize, t: &mut [u8]) = tiles::q6_k::<L>);
+            compile!($features unpack_iq4_xs(w: &[u8], c: usize, t: &mut [u8]) = tiles::iq4_xs::<L>);
+            compile!($features unpack_q8_0(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Q8_0, true>);
+            compile!($features unpack_q4_0(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Q4_0, false>);
+            compile!($features unpack_q4_1(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Q4_1, false>);
+            compile!($features unpack_q5_0(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Q5_0, false>);
+            compile!($features unpack_iq4_nl(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Iq4Nl, true>);
+            compile!($features unpack_mxfp4(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Mxfp4, false>);
+            compile!($features panel_minima(
+                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+            ) = panels::superblocks::<L, Exact, 32, true>);
+            compile!($features panel_spans_of_16(
+                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+            ) = panels::superblocks::<L, Higher, 16, false>);
+            compile!($features panel_wide_superblocks(
+                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+            ) = panels::superblocks::<L, Wide, 32, false>);
+            compile!($features panel_wide(t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]) = panels::blocks::<L, Wide, false>);
+            compile!($features panel_raised(
+                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+            ) = panels::blocks::<L, Higher, false>);
+            compile!($features panel_minimum(t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]) = panels::blocks::<L, Higher, true>);
             compile!($features quantise_256(
                 x: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [i32], pairs: &mut [i32]
             ) = vectors::quantise_256::<L>);
@@ -185,6 +213,24 @@ macro_rules! kernel_table {
                 float: [float_f32, float_f16, float_bf16],
                 superblock: [q4_k, q5_k, q6_k, iq4_xs],
                 block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4, q4_1],
+                tile: Some(TileKernels {
+                    panel: <$lanes as $crate::kernels::lanes::Lanes>::PANEL,
+                    raised: Raised::of::<$lanes>(),
+                    superblock: [
+                        TileKernel { unpack: unpack_q4_k, multiply: panel_minima },
+                        TileKernel { unpack: unpack_q5_k, multiply: panel_minima },
+                        TileKernel { unpack: unpack_q6_k, multiply: panel_spans_of_16 },
+                        TileKernel { unpack: unpack_iq4_xs, multiply: panel_wide_superblocks },
+                    ],
+                    block: [
+                        TileKernel { unpack: unpack_q8_0, multiply: panel_wide },
+                        TileKernel { unpack: unpack_q4_0, multiply: panel_raised },
+                        TileKernel { unpack: unpack_q5_0, multiply: panel_raised },
+                        TileKernel { unpack: unpack_iq4_nl, multiply: panel_wide },
+                        TileKernel { unpack: unpack_mxfp4, multiply: panel_raised },
+                        TileKernel { unpack: unpack_q4_1, multiply: panel_minimum },
+                    ],
+                }),
                 quantise_256,
                 quantise_32,
                 square_sum,

@@ -1,7 +1,8 @@
 //! The innermost loops, once per instruction set, and the table through which everything else calls them.
 //!
-//! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, `vectors`,
-//! `gates`, `pages`, `delta`, `peaks`) written over the 16 lanes of `lanes::Lanes`, compiled once for each instruction set that implements it.
+//! `scalar` is the plain meaning of each kernel. The others are one text (`superblocks`, `blocks`, `floats`, and for many
+//! input rows `tiles` and `panels`; `vectors`, `gates`, `pages`, `delta`, `peaks`) written over the 16 lanes of
+//! `lanes::Lanes`, compiled once for each instruction set that implements it.
 //! Tests hold every table against the scalar one and against arithmetic in `f64`.
 #![allow(unsafe_code)]
 
@@ -13,10 +14,12 @@ mod gates;
 mod lanes;
 pub mod layout;
 mod pages;
+mod panels;
 mod peaks;
 mod scalar;
 mod superblocks;
 mod table;
+mod tiles;
 mod vectors;
 
 #[cfg(target_arch = "x86_64")]
@@ -39,7 +42,9 @@ mod bounds_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use panels::{Panels, Raised};
 pub use table::{Isa, Kernels};
+pub(crate) use tiles::tile_bytes;
 
 /// Rows of a weight matrix that one kernel call computes, one per lane.
 pub const GROUP: usize = 16;
@@ -178,4 +183,26 @@ pub(crate) enum GroupKernel {
     Float(FloatKernel),
     Superblock(SuperblockKernel),
     Block(BlockKernel),
+}
+
+/// The two steps of products with many input rows. Unsafe to call where the processor lacks the instruction set; they
+/// check lengths themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileKernel {
+    /// From 16 packed rows, the columns from the given one on that the tile has room for: see [`tiles`].
+    pub(crate) unpack: unsafe fn(&[u8], usize, &mut [u8]),
+    /// Adds the products of a tile, which has the columns from the given one on, with panels to `[panels][width][16]`: see
+    /// [`panels`].
+    pub(crate) multiply: unsafe fn(&[u8], usize, Panels<'_>, &mut [f32]),
+}
+
+/// The tile kernels of an instruction set, in the order of its group kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileKernels {
+    /// Most rows of a panel.
+    pub(crate) panel: usize,
+    /// What a panel's sums have to undo.
+    pub(crate) raised: Raised,
+    pub(crate) superblock: [TileKernel; 4],
+    pub(crate) block: [TileKernel; 6],
 }

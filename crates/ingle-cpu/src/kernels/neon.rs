@@ -133,6 +133,7 @@ impl<D: Dots> Lanes for Neon<D> {
     type Floats = [float32x4_t; 4];
 
     const ROWS: usize = 4;
+    const PANEL: usize = 4;
     const WIDE_OFFSET: i32 = D::WIDE_OFFSET;
 
     #[inline(always)]

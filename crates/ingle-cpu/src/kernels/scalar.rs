@@ -21,6 +21,7 @@ pub(super) fn table() -> &'static Kernels {
         float: [float_f32, float_f16, float_bf16],
         superblock: [q4_k, q5_k, q6_k, iq4_xs],
         block: [q8_0, q4_0, q5_0, iq4_nl, mxfp4, q4_1],
+        tile: None,
         quantise_256,
         quantise_32,
         square_sum,

@@ -100,7 +100,7 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
 /// The scales as bytes (0 to 3 of each row, 4 to 7), and the minima as 16-bit pairs in the order of
 /// [`Int8Rows::pairs`].
 #[inline(always)]
-unsafe fn scales_and_minima<L: Lanes>(lines: *const u8) -> ([L::Ints; 2], [L::Ints; 4]) {
+pub(super) unsafe fn scales_and_minima<L: Lanes>(lines: *const u8) -> ([L::Ints; 2], [L::Ints; 4]) {
     let (a, b, c) = (L::load_next(lines), L::load_next(lines.add(LINE)), L::load_next(lines.add(2 * LINE)));
     let six_bits = L::splat_bytes(63);
     let low = L::and(c, six_bits);
@@ -185,7 +185,7 @@ pub(super) unsafe fn dot_32<L: Lanes>(
 
 /// 16 columns of 6-bit numbers: 2 nibble vectors and one of upper bits.
 #[inline(always)]
-unsafe fn six_bits<L: Lanes>(at: *const u8) -> [L::Ints; 4] {
+pub(super) unsafe fn six_bits<L: Lanes>(at: *const u8) -> [L::Ints; 4] {
     let (low, high) = (L::splat_bytes(15), L::splat_bytes(48));
     let (a, b, upper) = (L::load_next(at), L::load_next(at.add(LINE)), L::load_next(at.add(2 * LINE)));
     let lower = [a, L::shr16(a, 4), b, L::shr16(b, 4)];

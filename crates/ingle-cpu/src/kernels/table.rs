@@ -4,7 +4,7 @@ use half::f16;
 use ingle_model::Format;
 use ingle_model::spec::{Activation, PlainActivation};
 
-use super::{BlockKernel, FloatKernel, SuperblockKernel};
+use super::{BlockKernel, FloatKernel, Panels, Raised, SuperblockKernel, TileKernel, TileKernels};
 use super::{
     DELTA_PANEL, DeltaGates, FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES, Strided, Tile,
     scalar,
@@ -72,6 +72,8 @@ pub struct Kernels {
     pub(super) float: [FloatKernel; 3],
     pub(super) superblock: [SuperblockKernel; 4],
     pub(super) block: [BlockKernel; 6],
+    /// `None` where products with many rows are as those with few.
+    pub(super) tile: Option<TileKernels>,
     pub(super) quantise_256: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32], &mut [i32]),
     pub(super) quantise_32: unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i32]),
     pub(super) square_sum: unsafe fn(&[f32]) -> f32,
@@ -165,6 +167,50 @@ impl Kernels {
             Format::Q4_1 => GroupKernel::Block(self.block[5]),
             _ => return None,
         })
+    }
+
+    /// The most rows of a panel, and what its sums have to undo; `None` where there are no tile kernels.
+    pub(crate) fn panel(&self) -> Option<(usize, Raised)> {
+        self.tile.as_ref().map(|kernels| (kernels.panel, kernels.raised))
+    }
+
+    /// The tile kernel of a packed format of integers; `None` where there is none.
+    pub(crate) fn tile(&self, format: Format) -> Option<TileKernel> {
+        let TileKernels { superblock, block, .. } = self.tile.as_ref()?;
+        let kernel = match format {
+            Format::Q4_K => superblock[0],
+            Format::Q5_K => superblock[1],
+            Format::Q6_K => superblock[2],
+            Format::IQ4_XS => superblock[3],
+            Format::Q8_0 => block[0],
+            Format::Q4_0 => block[1],
+            Format::Q5_0 => block[2],
+            Format::IQ4_NL => block[3],
+            Format::MXFP4 => block[4],
+            Format::Q4_1 => block[5],
+            _ => return None,
+        };
+        Some(kernel)
+    }
+
+    /// Unpacks 16 rows from column `first` on with a tile kernel of this table.
+    pub(crate) fn unpack(&self, kernel: TileKernel, weights: &[u8], first: usize, tile: &mut [u8]) {
+        // SAFETY: see the head of the block; the kernel came from `tile` of this table.
+        unsafe { (kernel.unpack)(weights, first, tile) }
+    }
+
+    /// Adds the products of a tile, unpacked from column `first` on, with panels to `out`, `[panels][width][16]`, by a
+    /// tile kernel of this table.
+    pub(crate) fn run_tile(
+        &self,
+        kernel: TileKernel,
+        tile: &[u8],
+        first: usize,
+        panels: Panels<'_>,
+        out: &mut [f32],
+    ) {
+        // SAFETY: see the head of the block; the kernel came from `tile` of this table.
+        unsafe { (kernel.multiply)(tile, first, panels, out) }
     }
 
     /// Rounds to 8-bit integers with one scale per 256 numbers: all slices as in [`Int8Rows`].

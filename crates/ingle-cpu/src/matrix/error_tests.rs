@@ -79,7 +79,7 @@ fn bounded(format: Format, m: usize, rows: usize, columns: usize, seed: u64) {
 /// One block and several, of blocks of the format's length.
 fn widths(format: Format) -> &'static [usize] {
     match Needs::of(format) {
-        Needs { blocks_of_256: true, .. } => &[256, 768],
+        Needs { blocks_of_256: true, .. } => &[256, 768, 512],
         Needs { blocks_of_32: true, .. } => &[32, 96, 2880],
         _ => &[1, 33, 768],
     }
@@ -89,7 +89,7 @@ fn widths(format: Format) -> &'static [usize] {
 fn all_shapes_around_whole_groups_and_batches() {
     for (seed, format) in (1..).zip(PACKED) {
         let columns = widths(format)[1];
-        for m in [1, 2, 3, 4, 5, 8, 23] {
+        for m in [1, 2, 3, 4, 5, 8, 9, 12, 17, 23] {
             for rows in [1, 15, 16, 17, 33, 80] {
                 bounded(format, m, rows, columns, seed * 1000 + (m * 100 + rows) as u64);
             }
@@ -104,6 +104,9 @@ fn all_widths_and_many_input_rows() {
             for (m, rows) in [(1, 33), (8, 17)] {
                 bounded(format, m, rows, columns, seed * 1000 + columns as u64);
             }
+        }
+        for (m, rows) in [(9, 31), (16, 48), (64, 80)] {
+            bounded(format, m, rows, widths(format)[2], seed * 1000 + m as u64);
         }
         bounded(format, 512, 33, widths(format)[0], seed);
         bounded(format, 512, 1, widths(format)[1], seed);

@@ -5,12 +5,14 @@ mod activations;
 mod error_tests;
 #[cfg(test)]
 mod extreme_tests;
+mod gemm;
 mod multiply;
 mod pack;
 mod pack_groups;
 mod pack_rows;
 #[cfg(test)]
 mod pack_tests;
+mod panels;
 mod stack;
 #[cfg(test)]
 mod stack_tests;

@@ -4,8 +4,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{Activations, Matrix, Stack, View};
+use super::gemm::{self, multiply_tiles};
+use super::panels::Interleaved;
+use super::{Activations, Matrix, Needs, Stack, View};
 use crate::Cpu;
+use ingle_model::Format;
+
 use crate::kernels::{BATCH, GROUP, GroupKernel, Tile};
 use crate::pool::Shares;
 
@@ -55,6 +59,37 @@ type Run<'a> = &'a dyn Fn(&[u8], usize, usize, &mut Tile);
 thread_local! {
     /// A decoded row of a generic matrix.
     static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Input rows in panels, of the thread that asks for products.
+    static PANELS: RefCell<Interleaved> = RefCell::default();
+}
+
+/// Where products take the input rows from.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    rows: &'a Activations,
+    /// Those of ranges with at least [`gemm::LEAST_ROWS`] rows, in the forms that formats with tile kernels need.
+    panels: &'a Interleaved,
+}
+
+/// Calls `run` with the input rows, those of long ranges also in panels, as the formats need them.
+fn with_panels(
+    cpu: &Cpu,
+    rows: &Activations,
+    ranges: impl Iterator<Item = Range<usize>>,
+    formats: impl Iterator<Item = Format>,
+    run: impl FnOnce(Input<'_>),
+) {
+    let mut ranges = ranges.filter(|range| range.len() >= gemm::LEAST_ROWS).peekable();
+    PANELS.with_borrow_mut(|panels| {
+        if ranges.peek().is_some() {
+            let mut needs = Needs::default();
+            for format in formats.filter(|&format| cpu.kernels.tile(format).is_some()) {
+                needs |= Needs::of(format);
+            }
+            panels.fill(cpu, rows, ranges, needs);
+        }
+        run(Input { rows, panels });
+    });
 }
 
 /// Computes all products: `out[m][r] = sum over k of input[m][k] * matrix[r][k]`.
@@ -78,13 +113,21 @@ pub fn multiply(cpu: &Cpu, input: &Activations, products: &mut [Product<'_>]) {
     // With many input rows a group is more work, and claims may be shorter.
     let least = LEAST_BYTES * groups / (bytes.max(1) * input.rows().div_ceil(BATCH));
     let products = &*products;
+    let formats = products.iter().map(|product| product.matrix.format());
+    with_panels(cpu, input, std::iter::once(0..input.rows()), formats, |input| {
+        multiply_shared(cpu, input, products, groups, least);
+    });
+}
+
+/// All products, whose `groups` groups are claimed at least `least` at a time.
+fn multiply_shared(cpu: &Cpu, input: Input<'_>, products: &[Product<'_>], groups: usize, least: usize) {
     cpu.pool.for_shares(groups, least, &|_, range| {
         let mut first = 0;
         for product in products {
             let end = first + product.matrix.layout.groups();
             let (from, to) = (range.start.clamp(first, end), range.end.clamp(first, end));
             if from < to {
-                let rows = 0..input.rows();
+                let rows = 0..input.rows.rows();
                 multiply_groups(
                     cpu,
                     input,
@@ -134,6 +177,22 @@ pub fn multiply_stacks(
     // belongs to the claim that has its first pass.
     let least = LEAST_BYTES.div_ceil(group_bytes.max(1));
     let products = &*products;
+    let formats = products.iter().map(|product| product.stack.layout().format);
+    let ranges = buckets.iter().map(|bucket| bucket.rows.clone());
+    with_panels(cpu, input, ranges, formats, |input| {
+        multiply_stacks_shared(cpu, input, buckets, products, work, least);
+    });
+}
+
+/// All products of all buckets, `work` passes in all, of which at least `least` are claimed at a time.
+fn multiply_stacks_shared(
+    cpu: &Cpu,
+    input: Input<'_>,
+    buckets: &[Bucket],
+    products: &[StackProduct<'_>],
+    work: usize,
+    least: usize,
+) {
     cpu.pool.for_shares(work, least, &|_, range| {
         let mut first = 0;
         for product in products {
@@ -166,13 +225,19 @@ fn check(input: &Activations, columns: usize, rows: usize, out: &Shares<'_, f32>
 /// The products of some groups of 16 rows of one matrix with some input rows.
 fn multiply_groups(
     cpu: &Cpu,
-    input: &Activations,
+    input: Input<'_>,
     input_rows: Range<usize>,
     matrix: View<'_>,
     groups: Range<usize>,
     out: &Shares<'_, f32>,
 ) {
     let (kernels, columns) = (cpu.kernels, matrix.layout.columns);
+    if let Some(kernel) = kernels.tile(matrix.layout.format)
+        && input_rows.len() >= gemm::LEAST_ROWS
+    {
+        return multiply_tiles(cpu, kernel, input.panels, &input_rows, matrix, groups, out);
+    }
+    let input = input.rows;
     let each = |input_row_bytes: usize, run: Run<'_>| {
         for_tiles(matrix, out, input_rows.clone(), input_row_bytes, groups.clone(), run);
     };
