@@ -4,5 +4,6 @@ pub mod ember_eval;
 pub mod emulated;
 pub mod errors;
 pub mod goldens;
+pub mod loom;
 pub mod sparse_curve;
 pub mod versus;

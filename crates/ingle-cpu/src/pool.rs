@@ -7,11 +7,19 @@
 //! for workers that are inside. Where other programs keep a worker off its core, the others do its share.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
+#[cfg(all(test, loom))]
+mod model;
+mod processors;
+mod region;
+mod sync;
+
+pub use processors::{Processors, default_threads};
+
+use region::Region;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,35 +27,20 @@ use std::time::{Duration, Instant};
 const SPINS: u32 = 4_000;
 /// How long a worker yields before it parks: longer than anything between two regions of one token.
 const YIELD_TIME: Duration = Duration::from_millis(3);
-
-/// A value on cache lines of its own, so that threads waiting for it do not slow writers of its neighbours.
-#[repr(align(128))]
-struct Line<T>(T);
+/// More threads than a pool starts, whatever it is asked for: a larger number is a slip, and each takes memory.
+pub const MOST_THREADS: usize = 1024;
 
 /// What a region runs: the closure's address and the function that calls it with a thread's index.
 type Job = (*const (), unsafe fn(*const (), usize));
 
-/// No worker may enter the region any more.
-const CLOSED: u32 = 1 << 31;
+/// The regions of a pool.
+struct Shared(Region<Job>);
 
-struct Shared {
-    /// Number of the current region; a worker looks for work whenever it changes.
-    region: Line<AtomicU32>,
-    /// Workers inside the current region, and [`CLOSED`] when no more may enter.
-    gate: Line<AtomicU32>,
-    /// Workers that are parked or about to be.
-    asleep: Line<AtomicU32>,
-    stop: AtomicBool,
-    panicked: AtomicBool,
-    job: UnsafeCell<Job>,
-}
-
-// SAFETY: `job` is written only by the thread that holds `Pool::busy`, while the gate is closed and nobody is inside,
-// and read by workers only inside (they enter by acquiring what opened the gate). The closure behind the pointer is
-// `Sync` and outlives the region, because `share` does not return (or unwind) before the gate is closed and the last
-// worker has left.
+// SAFETY: the raw pointer of a job is what keeps `Shared` from being `Send` and `Sync` by itself. The closure behind it
+// is `Sync`, workers reach it only inside the region's gate, and it outlives the region, because `fork_join` does not
+// return (or unwind) before the gate is closed and the last worker has left. All else is atomic.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the raw pointer is what keeps `Shared` from being `Send` by itself.
+// SAFETY: as above.
 unsafe impl Send for Shared {}
 
 /// Threads that run the same closure together. Dropping the pool ends them.
@@ -58,23 +51,17 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the calling one included; zero means [`default_threads`]. Threads that the system
-    /// refuses to start are left out: see [`threads`](Self::threads).
+    /// A pool of `threads` threads, the calling one included; zero means [`default_threads`], and more than
+    /// [`MOST_THREADS`] are not started. Threads that the system refuses to start are left out: see
+    /// [`threads`](Self::threads).
     pub fn new(threads: usize) -> Pool {
-        let threads = if threads == 0 { default_threads() } else { threads };
-        let shared = Arc::new(Shared {
-            region: Line(AtomicU32::new(0)),
-            gate: Line(AtomicU32::new(CLOSED)),
-            asleep: Line(AtomicU32::new(0)),
-            stop: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
-            job: UnsafeCell::new((std::ptr::null(), nothing)),
-        });
+        let threads = if threads == 0 { default_threads() } else { threads.min(MOST_THREADS) };
+        let shared = Arc::new(Shared(Region::new((std::ptr::null(), nothing))));
         let mut workers = Vec::new();
         for index in 1..threads {
             let shared = Arc::clone(&shared);
             let name = format!("ingle-cpu-{index}");
-            match thread::Builder::new().name(name).spawn(move || work(&shared, index)) {
+            match thread::Builder::new().name(name).spawn(move || work(&shared.0, index)) {
                 Ok(worker) => workers.push(worker),
                 Err(_) => break,
             }
@@ -82,13 +69,18 @@ impl Pool {
         Pool { shared, workers, busy: AtomicBool::new(false) }
     }
 
+    /// Regions that were opened so far, for measurements; the count wraps around. What one thread does alone is none.
+    pub fn regions(&self) -> u32 {
+        self.shared.0.number()
+    }
+
     /// Threads that take part in a region, the calling one included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Calls `f(0)` here and `f(thread)` on every worker that comes before that call has returned, and returns when all
-    /// calls have. So `f` takes pieces of the work until none is left, and must not count on company: called from
+    /// Calls `f(0)` here and `f(thread)` on every worker that comes before that call has returned (a worker may come
+    /// twice, one after the other), and returns when all calls have. So `f` takes pieces of the work until none is left, and must not count on company: called from
     /// inside a region, or while another thread runs one, it works alone.
     ///
     /// # Panics
@@ -103,28 +95,22 @@ impl Pool {
     }
 
     fn fork_join<F: Fn(usize) + Sync>(&self, f: &F) {
-        let shared = &*self.shared;
-        // SAFETY: this thread holds `busy` and the gate is closed with nobody inside, so no worker reads `job` now.
-        unsafe { *shared.job.get() = (std::ptr::from_ref(f).cast(), call::<F>) };
-        shared.gate.0.store(0, Ordering::Release);
-        // Both this and the worker's counterpart are sequentially consistent: either the worker sees the new region
-        // before it parks, or this thread sees that it is going to sleep.
-        shared.region.0.fetch_add(1, Ordering::SeqCst);
-        if shared.asleep.0.load(Ordering::SeqCst) > 0 {
+        let region = &self.shared.0;
+        // SAFETY: this thread holds `busy`, and closes below.
+        let asleep = unsafe { region.open((std::ptr::from_ref(f).cast(), call::<F>)) };
+        if asleep {
             self.workers.iter().for_each(|worker| worker.thread().unpark());
         }
         let own = catch_unwind(AssertUnwindSafe(|| f(0)));
-        shared.gate.0.fetch_or(CLOSED, Ordering::AcqRel);
         let mut spins = 0;
-        while shared.gate.0.load(Ordering::Acquire) != CLOSED {
+        let worker_panicked = region.close(|| {
             if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
                 thread::yield_now();
             }
-        }
-        let worker_panicked = shared.panicked.swap(false, Ordering::Relaxed);
+        });
         self.busy.store(false, Ordering::Release);
         if let Err(panic) = own {
             resume_unwind(panic);
@@ -222,8 +208,7 @@ impl<'a, T> Shares<'a, T> {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.region.0.fetch_add(1, Ordering::SeqCst);
+        let _ = self.shared.0.stop(); // all are woken in any case
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches what its jobs throw, so it cannot have panicked; and a drop must not.
@@ -248,97 +233,33 @@ unsafe fn call<F: Fn(usize) + Sync>(closure: *const (), thread: usize) {
 /// The job before the first one. Never called.
 unsafe fn nothing(_: *const (), _: usize) {}
 
-fn work(shared: &Shared, index: usize) {
-    let mut seen = 0;
-    loop {
-        seen = wait_for_region(shared, seen);
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        if !enter(&shared.gate.0) {
-            continue; // the region is over
-        }
-        // SAFETY: inside the gate (acquired), so the job was written before and is not written again, nor its closure
-        // dropped, until this worker has left (see `Shared`).
-        let job = AssertUnwindSafe(|| unsafe {
-            let (closure, call) = *shared.job.get();
-            call(closure, index);
-        });
-        if catch_unwind(job).is_err() {
-            shared.panicked.store(true, Ordering::Relaxed);
-        }
-        shared.gate.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// Enters the region, unless it is closed.
-fn enter(gate: &AtomicU32) -> bool {
-    let inside = |state| (state & CLOSED == 0).then_some(state + 1);
-    gate.fetch_update(Ordering::Acquire, Ordering::Relaxed, inside).is_ok()
+fn work(region: &Region<Job>, index: usize) {
+    let run = |(closure, call): Job| {
+        // SAFETY: inside the region, so the closure is alive (see `Shared`), and `call` is the one for its type.
+        catch_unwind(AssertUnwindSafe(|| unsafe { call(closure, index) })).is_err()
+    };
+    region.work(|seen| wait_for_region(region, seen), run);
 }
 
 /// Returns the region's number when it is no longer `seen`.
-fn wait_for_region(shared: &Shared, seen: u32) -> u32 {
-    let changed = |order| Some(shared.region.0.load(order)).filter(|&region| region != seen);
+fn wait_for_region(region: &Region<Job>, seen: u32) -> u32 {
     for _ in 0..SPINS {
-        if let Some(region) = changed(Ordering::Acquire) {
-            return region;
+        if let Some(number) = region.changed(seen) {
+            return number;
         }
         std::hint::spin_loop();
     }
     let start = Instant::now();
     while start.elapsed() < YIELD_TIME {
-        if let Some(region) = changed(Ordering::Acquire) {
-            return region;
+        if let Some(number) = region.changed(seen) {
+            return number;
         }
         thread::yield_now();
     }
-    shared.asleep.0.fetch_add(1, Ordering::SeqCst);
-    let region = loop {
-        match changed(Ordering::SeqCst) {
-            Some(region) => break region,
-            None => thread::park(),
-        }
-    };
-    shared.asleep.0.fetch_sub(1, Ordering::SeqCst);
-    region
+    region.sleep(seen, thread::park)
 }
 
-/// Threads worth using: the physical cores this process may run on, and no more than its share of processor time
-/// (control group quota) allows. At least 1.
-pub fn default_threads() -> usize {
-    let allowed = thread::available_parallelism().map_or(1, usize::from);
-    physical_cores().map_or(allowed, |cores| cores.clamp(1, allowed))
-}
-
-/// Distinct cores among the processors this process may run on; `None` where the system does not say.
-#[cfg(target_os = "linux")]
-fn physical_cores() -> Option<usize> {
-    let mut cores = std::collections::HashSet::new();
-    for cpu in allowed_cpus()? {
-        let siblings = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        cores.insert(std::fs::read_to_string(siblings).ok()?);
-    }
-    Some(cores.len())
-}
-
-/// Numbers of the processors in this thread's affinity mask.
-#[cfg(target_os = "linux")]
-fn allowed_cpus() -> Option<Vec<usize>> {
-    // Room for 8192 processors, twice what kernels are built for.
-    let mut mask = [0u64; 128];
-    // SAFETY: the kernel writes at most the given number of bytes to the array, and any bits are a valid `u64`.
-    let written = unsafe { libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast()) };
-    let cpus = (0..mask.len() * 64).filter(|cpu| mask[cpu / 64] >> (cpu % 64) & 1 == 1);
-    (written == 0).then(|| cpus.collect())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn physical_cores() -> Option<usize> {
-    None
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -439,21 +360,41 @@ mod tests {
         }
     }
 
+    /// Waits until the pool's one worker has parked, however busy the machine is.
+    fn until_parked(pool: &Pool) {
+        let start = Instant::now();
+        while pool.shared.0.asleep() == 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "the worker does not park");
+            thread::sleep(YIELD_TIME);
+        }
+    }
+
     #[test]
     fn parked_workers_wake_for_a_region_and_for_the_end() {
         let pool = Pool::new(2);
         for _ in 0..3 {
-            thread::sleep(YIELD_TIME * 5);
-            assert_eq!(pool.shared.asleep.0.load(Ordering::SeqCst), 1, "the worker is not parked");
+            until_parked(&pool);
             pool.share(&meet(1));
         }
-        thread::sleep(YIELD_TIME * 5);
+        until_parked(&pool);
         drop(pool);
     }
 
     #[test]
-    fn the_default_is_within_what_the_system_offers() {
-        let threads = default_threads();
-        assert!(threads >= 1 && threads <= thread::available_parallelism().map_or(1, usize::from));
+    fn any_number_of_threads_is_a_pool() {
+        assert_eq!(Pool::new(0).threads(), default_threads());
+        let many = Pool::new(1_000_000);
+        assert!((1..=MOST_THREADS).contains(&many.threads()));
+        let done = AtomicUsize::new(0);
+        many.for_chunks(10_000, 1, &|_, range| _ = done.fetch_add(range.len(), Ordering::Relaxed));
+        assert_eq!(done.into_inner(), 10_000);
+    }
+
+    #[test]
+    fn regions_are_counted() {
+        let pool = Pool::new(2);
+        (0..5).for_each(|_| pool.for_chunks(2, 1, &|_, _| ()));
+        pool.for_chunks(1, 1, &|_, _| ());
+        assert_eq!(pool.regions(), 5, "what fits one thread is no region");
     }
 }

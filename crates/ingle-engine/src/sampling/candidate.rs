@@ -16,24 +16,31 @@ pub(super) fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
-/// The largest logit of a row without NaN; minus infinity for an empty one. Sixteen running maxima, so that the
-/// compiler may keep them in vector registers.
-pub(super) fn row_max(logits: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let (stretches, rest) = logits.as_chunks::<16>();
-    for stretch in stretches {
-        for (lane, &logit) in lanes.iter_mut().zip(stretch) {
-            *lane = if logit > *lane { logit } else { *lane };
+/// The candidate of a place in a row. Minus zero becomes zero, so that equal logits compare as equal everywhere.
+fn candidate((id, &logit): (usize, &f32)) -> Candidate {
+    Candidate { id: id as u32, logit: logit + 0.0 }
+}
+
+/// Fills `kept` with the tokens of a row whose logits are `least` or more and not minus infinity, in the order of ids.
+pub(super) fn collect_from(row: &[f32], least: f32, kept: &mut Vec<Candidate>) {
+    kept.clear();
+    let least = least.max(f32::MIN);
+    for (number, stretch) in row.chunks(STRETCH).enumerate() {
+        if stretch.iter().fold(false, |any, &logit| any | (logit >= least)) {
+            let inside =
+                stretch.iter().enumerate().map(|(at, logit)| candidate((number * STRETCH + at, logit)));
+            kept.extend(inside.filter(|c| c.logit >= least));
         }
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &logit| max.max(logit))
 }
+
+/// Logits looked at together: most stretches hold nothing of interest, and that is seen without a branch per token.
+const STRETCH: usize = 16;
 
 /// Fills `kept` with the `count` most likely tokens of a row in which -inf marks those ruled out; of equally likely
 /// ones with the lowest ids. `count` 0 means all. The order of `kept` is unspecified but the same for the same row.
 pub(super) fn collect(logits: &[f32], count: usize, kept: &mut Vec<Candidate>) {
     kept.clear();
-    let candidate = |(id, &logit): (usize, &f32)| Candidate { id: id as u32, logit };
     if count == 0 || count.saturating_mul(4) >= logits.len() {
         kept.extend(logits.iter().enumerate().map(candidate).filter(|c| c.logit > f32::NEG_INFINITY));
         keep_first(kept, if count == 0 { usize::MAX } else { count });
@@ -41,9 +48,7 @@ pub(super) fn collect(logits: &[f32], count: usize, kept: &mut Vec<Candidate>) {
     }
 
     // Gather what beats the worst of those kept, and cut back whenever twice as many have gathered. Later ids do not
-    // displace equal ones, so a strict comparison is the right one. Most stretches hold nothing of interest, and
-    // that is seen without a branch per token.
-    const STRETCH: usize = 16;
+    // displace equal ones, so a strict comparison is the right one.
     let room = (2 * count).max(4 * STRETCH);
     let mut worst = f32::NEG_INFINITY;
     for (number, stretch) in logits.chunks(STRETCH).enumerate() {

@@ -1,6 +1,7 @@
 //! Log-probabilities of the model's own distribution, before any sampling rule.
 
-use super::candidate::{Candidate, by_likelihood, collect, row_max};
+use super::candidate::{Candidate, by_likelihood, collect};
+use super::row::{Survey, exponential_sum};
 
 /// How likely the model itself found tokens. Natural logarithms of probabilities at temperature 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,8 +14,8 @@ pub struct Logprobs {
 
 /// The log-probability of `chosen` and those of the `count` most likely tokens (fewer when there are not so many).
 pub fn logprobs(logits: &[f32], chosen: u32, count: usize) -> Logprobs {
-    let max = row_max(logits);
-    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - max).exp())).sum();
+    let max = Survey::of(logits).max;
+    let sum = if max == f32::NEG_INFINITY { 0.0 } else { exponential_sum(logits, max, 1.0, None) };
     let of = |logit: f32| {
         let logprob = f64::from(logit) - f64::from(max) - sum.ln();
         if logprob.is_nan() { f32::NEG_INFINITY } else { logprob as f32 } // a row of nothing but minus infinity

@@ -35,6 +35,7 @@ mod logprob;
 mod options;
 mod penalty;
 mod random;
+mod row;
 mod sampler;
 mod truncate;
 

@@ -1,12 +1,13 @@
 //! The sampler: one row of logits in, one token id out.
 
-use super::candidate::{Candidate, collect, row_max};
+use super::candidate::{Candidate, collect};
 use super::dry::{DryScratch, apply_dry};
 use super::error::SamplingError;
 use super::options::{SamplingOptions, Window};
 use super::penalty::{apply_bias, apply_penalties, penalties_act};
 use super::random::{Draws, draws, fresh_seed};
-use super::truncate::{exclude_top_choices, keep_min_p, keep_top_p, keep_typical, largest};
+use super::row::{self, Survey};
+use super::truncate::{exclude_top_choices, keep_min_p, keep_most_likely, keep_top_p, keep_typical, largest};
 
 /// Chooses tokens by one set of options. It keeps no memory of what it chose: the choice is a function of the options,
 /// the seed, the logits, the history and the position (see [the chain](super)). What it holds besides is scratch
@@ -15,11 +16,12 @@ use super::truncate::{exclude_top_choices, keep_min_p, keep_top_p, keep_typical,
 pub struct Sampler {
     options: SamplingOptions,
     seed: u64,
-    /// The row after penalties and biases; as long as the vocabulary.
-    logits: Vec<f32>,
+    vocabulary: usize,
+    /// The row after penalties and biases, where there are any.
+    adjusted: Vec<f32>,
     kept: Vec<Candidate>,
     weights: Vec<f64>,
-    /// One number for each token of the vocabulary; zero between uses.
+    /// One number for each token of the vocabulary, where a rule needs them; zero between uses.
     numbers: Vec<u32>,
     dry: DryScratch,
 }
@@ -37,10 +39,11 @@ impl Sampler {
         Ok(Sampler {
             seed: options.seed.unwrap_or_else(fresh_seed),
             options,
-            logits: vec![0.0; vocabulary],
+            vocabulary,
+            adjusted: Vec::new(),
             kept: Vec::new(),
             weights: Vec::new(),
-            numbers: vec![0; vocabulary],
+            numbers: Vec::new(),
             dry: DryScratch::default(),
         })
     }
@@ -66,64 +69,97 @@ impl Sampler {
     /// [`SamplingError::BadLogit`] for NaN or plus infinity, [`SamplingError::NothingLeft`] when every token is ruled
     /// out, [`SamplingError::WrongLength`] for a row of another vocabulary.
     pub fn sample(&mut self, logits: &[f32], history: &[u32], position: u64) -> Result<u32, SamplingError> {
-        self.take(logits, position)?;
-        self.adjust(history);
-        if self.options.temperature == 0.0 {
-            return most_likely(&self.logits).ok_or(SamplingError::NothingLeft { position });
-        }
-        let draws = draws(self.seed, position);
-        self.narrow(draws);
-        self.draw(draws).ok_or(SamplingError::NothingLeft { position })
-    }
-
-    /// Copies a row in. Minus zero becomes zero, so that equal logits compare as equal everywhere.
-    fn take(&mut self, logits: &[f32], position: u64) -> Result<(), SamplingError> {
-        if logits.len() != self.logits.len() {
-            let vocabulary = self.logits.len();
+        let vocabulary = self.vocabulary;
+        if logits.len() != vocabulary {
             return Err(SamplingError::WrongLength { given: logits.len(), vocabulary });
         }
-        let mut sound = true;
-        for (copy, &logit) in self.logits.iter_mut().zip(logits) {
-            *copy = logit + 0.0;
-            sound &= logit < f32::INFINITY;
+        let mut survey = Survey::of(logits);
+        if !survey.sound {
+            return Err(bad_logit(logits, position));
         }
-        if !sound {
-            let bad = logits.iter().enumerate().find(|&(_, &logit)| logit.is_nan() || logit == f32::INFINITY);
-            if let Some((id, &value)) = bad {
-                return Err(SamplingError::BadLogit { id: id as u32, value, position });
-            }
+        let mut row = logits;
+        let mut adjusted = std::mem::take(&mut self.adjusted);
+        if self.adjusts() {
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            self.adjust(history, &mut adjusted);
+            survey = Survey::of(&adjusted);
+            row = &adjusted;
         }
-        Ok(())
+        let chosen = self.choose(row, &survey, position);
+        self.adjusted = adjusted;
+        chosen.ok_or(SamplingError::NothingLeft { position })
+    }
+
+    /// Chooses from a row after penalties and biases.
+    fn choose(&mut self, row: &[f32], survey: &Survey, position: u64) -> Option<u32> {
+        let temperature = self.options.temperature;
+        if temperature == 0.0 {
+            return survey.most_likely(row);
+        }
+        let draws = draws(self.seed, position);
+        if !self.narrows(draws) {
+            return row::draw(row, survey, temperature, draws.token, &mut self.weights);
+        }
+        self.narrow(row, survey, draws);
+        self.draw(draws)
+    }
+
+    /// Whether a rule changes logits of single tokens.
+    fn adjusts(&self) -> bool {
+        let options = &self.options;
+        !options.logit_bias.is_empty() || penalties_act(options) || dry_acts(options)
     }
 
     /// The rules that change logits of single tokens.
-    fn adjust(&mut self, history: &[u32]) {
+    fn adjust(&mut self, history: &[u32], row: &mut [f32]) {
         let options = &self.options;
-        apply_bias(&options.logit_bias, &mut self.logits);
-        if penalties_act(options) {
-            let window = options.penalty_window.of(history);
-            apply_penalties(options, &mut self.logits, window, &mut self.numbers);
+        apply_bias(&options.logit_bias, row);
+        let acts = [penalties_act(options), dry_acts(options)];
+        if acts != [false; 2] {
+            self.numbers.resize(row.len(), 0);
         }
-        if options.dry_multiplier > 0.0 && options.dry_penalty_last_n != Window::Last(0) {
+        if acts[0] {
+            apply_penalties(options, row, options.penalty_window.of(history), &mut self.numbers);
+        }
+        if acts[1] {
             let window = options.dry_penalty_last_n.of(history);
-            apply_dry(options, &mut self.logits, window, &mut self.numbers, &mut self.dry);
+            apply_dry(options, row, window, &mut self.numbers, &mut self.dry);
         }
     }
 
+    /// Whether a rule drops tokens.
+    fn narrows(&self, draws: Draws) -> bool {
+        let SamplingOptions { top_k, typical_p, top_p, min_p, .. } = self.options;
+        let limited = top_k > 0 && (top_k as usize) < self.vocabulary;
+        limited || typical_p < 1.0 || top_p < 1.0 || min_p > 0.0 || self.excludes(draws)
+    }
+
+    /// Whether XTC acts at a position.
+    fn excludes(&self, draws: Draws) -> bool {
+        draws.exclusion < f64::from(self.options.xtc_probability)
+    }
+
     /// The rules that drop tokens. Leaves at least one, unless every token was ruled out before.
-    fn narrow(&mut self, draws: Draws) {
-        let (options, kept) = (&self.options, &mut self.kept);
-        collect(&self.logits, options.top_k as usize, kept);
-        if options.typical_p < 1.0 {
-            keep_typical(kept, options.typical_p);
+    fn narrow(&mut self, row: &[f32], survey: &Survey, draws: Draws) {
+        let (excludes, options, kept) = (self.excludes(draws), &self.options, &mut self.kept);
+        let (typical, top, min) = (options.typical_p < 1.0, options.top_p < 1.0, options.min_p > 0.0);
+        if options.top_k == 0 && !typical && (top || min) {
+            // both keep the most likely: most of the row need not be looked at one by one
+            keep_most_likely(row, survey, options.top_p, options.min_p, kept);
+        } else {
+            collect(row, options.top_k as usize, kept);
+            if typical {
+                keep_typical(kept, options.typical_p);
+            }
+            if top {
+                keep_top_p(kept, options.top_p);
+            }
+            if min {
+                keep_min_p(kept, options.min_p);
+            }
         }
-        if options.top_p < 1.0 {
-            keep_top_p(kept, options.top_p);
-        }
-        if options.min_p > 0.0 {
-            keep_min_p(kept, options.min_p);
-        }
-        if draws.exclusion < f64::from(options.xtc_probability) {
+        if excludes {
             exclude_top_choices(kept, options.xtc_threshold);
         }
     }
@@ -152,11 +188,13 @@ impl Sampler {
     }
 }
 
-/// The token with the largest logit, of equals that with the lowest id; `None` when all are minus infinity.
-fn most_likely(logits: &[f32]) -> Option<u32> {
-    let max = row_max(logits);
-    if max == f32::NEG_INFINITY {
-        return None;
-    }
-    logits.iter().position(|&logit| logit == max).map(|id| id as u32)
+fn dry_acts(options: &SamplingOptions) -> bool {
+    options.dry_multiplier > 0.0 && options.dry_penalty_last_n != Window::Last(0)
+}
+
+/// The first logit that no network should give.
+fn bad_logit(logits: &[f32], position: u64) -> SamplingError {
+    let bad = |&(_, &logit): &(usize, &f32)| logit.is_nan() || logit == f32::INFINITY;
+    let (id, &value) = logits.iter().enumerate().find(bad).unwrap_or((0, &f32::NAN));
+    SamplingError::BadLogit { id: id as u32, value, position }
 }

@@ -3,7 +3,8 @@
 //! Each looks at the probabilities of the candidates that the rules before it left, at temperature 1, and each leaves
 //! at least one.
 
-use super::candidate::{Candidate, by_likelihood, keep_until};
+use super::candidate::{Candidate, by_likelihood, collect_from, keep_until};
+use super::row::{Survey, exponential_sum};
 
 /// The softmax of the candidates, held as its two constants.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,40 @@ fn reaches(softmax: Softmax, mass: f32) -> impl FnMut(&Candidate) -> bool {
     }
 }
 
+/// Top-p, then min-p, of a whole row: both keep the most likely tokens, so that those far below them are only summed.
+/// `top_p` of 1 and `min_p` of 0 keep all.
+pub(super) fn keep_most_likely(
+    row: &[f32],
+    survey: &Survey,
+    top_p: f32,
+    min_p: f32,
+    kept: &mut Vec<Candidate>,
+) {
+    /// First looked at: logits as far below the largest as this. Then twice as far.
+    const NEAR: f32 = 8.0;
+    let max = survey.max;
+    let least = if min_p > 0.0 { (f64::from(max) + f64::from(min_p).ln()) as f32 } else { f32::NEG_INFINITY };
+    if top_p < 1.0 {
+        let softmax = Softmax { max, sum: exponential_sum(row, max, 1.0, None) };
+        let mut below = NEAR;
+        loop {
+            let all = max - below < least.max(f32::MIN);
+            collect_from(row, if all { least } else { max - below }, kept);
+            let mass: f64 = kept.iter().map(|c| softmax.probability(c)).sum();
+            if all || mass > f64::from(top_p) * (1.0 + 1e-6) {
+                keep_until(kept, by_likelihood, reaches(softmax, top_p));
+                break;
+            }
+            below *= 2.0;
+        }
+    } else {
+        collect_from(row, least, kept);
+    }
+    if min_p > 0.0 {
+        keep_min_p(kept, min_p);
+    }
+}
+
 /// Min-p (Nguyen et al. 2024): keeps tokens at least `ratio` times as likely as the most likely one.
 pub(super) fn keep_min_p(kept: &mut Vec<Candidate>, ratio: f32) {
     let least = f64::from(largest(kept)) + f64::from(ratio).ln();
@@ -120,6 +155,39 @@ mod tests {
             keep_top_p(&mut kept, mass);
             assert_eq!(ids(kept), expected, "{mass}");
         }
+    }
+
+    /// What is found without looking at all tokens is what is found by looking at all.
+    #[test]
+    fn a_whole_row_keeps_what_its_candidates_keep() {
+        let mut state = 7u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 16_777_216.0
+        };
+        for (size, spread) in [(1, 1.0), (3, 4.0), (100, 0.01), (3000, 12.0), (3000, 60.0), (5000, 1.0)] {
+            let mut row: Vec<f32> = (0..size).map(|_| spread * (random() + random() + random())).collect();
+            row[size / 2] = f32::NEG_INFINITY;
+            row[size - 1] = 2.0;
+            for (top_p, min_p) in
+                [(0.0, 0.0), (0.3, 0.0), (0.95, 0.0), (0.999, 0.05), (0.5, 0.2), (1.0, 0.01), (1.0, 1.0)]
+            {
+                let (mut kept, mut expected) = (Vec::new(), Vec::new());
+                keep_most_likely(&row, &Survey::of(&row), top_p, min_p, &mut kept);
+                crate::sampling::candidate::collect(&row, 0, &mut expected);
+                if top_p < 1.0 {
+                    keep_top_p(&mut expected, top_p);
+                }
+                if min_p > 0.0 {
+                    keep_min_p(&mut expected, min_p);
+                }
+                assert_eq!(ids(kept), ids(expected), "{size}, {spread}: top-p {top_p}, min-p {min_p}");
+            }
+        }
+        let mut kept = Vec::new();
+        let nothing = [f32::NEG_INFINITY; 40];
+        keep_most_likely(&nothing, &Survey::of(&nothing), 0.9, 0.1, &mut kept);
+        assert!(kept.is_empty());
     }
 
     #[test]
