@@ -18,6 +18,7 @@ Examples:
   cat notes.txt | ingle run \"Summarise this\"
   ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
   ingle bench ./qwen3-4b-q4_k_m.gguf     how fast it is here, beside what the machine allows
+  ingle doctor                           what was found of this machine, and what costs speed
   ingle embed ./bge-small-en-v1.5 --similarity < lines.txt
 
 What you type in a chat is kept for the arrow keys in ~/.local/share/ingle/history (under $XDG_DATA_HOME if that is set)
@@ -139,6 +140,10 @@ pub(crate) fn more_threads_than_cores(threads: usize, usable: usize) -> String {
 pub(crate) const BENCH_EMBER: &str = "\
 note: this measures ember, the small demonstration model inside, which fits the processor's cache;
       for figures of real work name a model: ingle bench ./model.gguf";
+
+/// `ingle doctor --reference`.
+pub(crate) const NO_REFERENCE_DOCTOR: &str =
+    "the reference has neither kernels nor threads to choose; leave --reference out";
 
 /// `ingle bench -p 0 -n 0`.
 pub(crate) const NOTHING_TO_MEASURE: &str =

@@ -9,6 +9,7 @@
 mod ahead;
 mod blocks;
 mod delta;
+mod features;
 mod floats;
 mod gates;
 mod lanes;
@@ -42,6 +43,7 @@ mod bounds_tests;
 #[cfg(test)]
 mod tests;
 
+pub use features::features;
 pub(crate) use panels::{Panels, Raised};
 pub use table::{Isa, Kernels};
 pub(crate) use tiles::tile_bytes;

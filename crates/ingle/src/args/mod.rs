@@ -4,7 +4,7 @@ mod compute;
 mod numbers;
 mod sampling;
 
-use crate::commands::{bench, completions, embed, logits, run, show, tokenize};
+use crate::commands::{bench, completions, doctor, embed, logits, run, show, tokenize};
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -29,6 +29,7 @@ pub(crate) enum Command {
     Show(show::Args),
     Embed(Box<embed::Args>),
     Bench(bench::Args),
+    Doctor(doctor::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Completions(completions::Args),
@@ -44,6 +45,7 @@ impl Command {
             Command::Show(args) => args.json,
             Command::Embed(args) => args.json(),
             Command::Bench(args) => args.json,
+            Command::Doctor(args) => args.json,
             Command::Tokenize(args) => args.json,
             Command::Logits(_) | Command::Completions(_) | Command::Man => false,
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod logits;
 pub(crate) mod man;
@@ -18,6 +19,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
     let done = match cli.command {
         Command::Run(args) => return run::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Bench(args) => return bench::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),

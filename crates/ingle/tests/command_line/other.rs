@@ -2,7 +2,8 @@
 
 use super::{ingle, succeeds};
 
-const COMMANDS: [&str; 8] = ["run", "show", "embed", "bench", "tokenize", "logits", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "show", "embed", "bench", "doctor", "tokenize", "logits", "completions", "man"];
 
 #[test]
 fn help_names_every_command_and_gives_examples() {
