@@ -58,7 +58,9 @@ pub fn total() -> Option<u64> {
 
 /// Bytes that the process's control group may use, `None` where there is no limit.
 pub fn group_limit() -> Option<u64> {
-    control_group().map(|group| group.limit)
+    // version 1 has a number for "no limit" that no machine has
+    let total = total().unwrap_or(u64::MAX);
+    control_group().map(|group| group.limit).filter(|&limit| limit < total)
 }
 
 /// `MemAvailable` of `/proc/meminfo`.
