@@ -11,9 +11,9 @@ use std::fmt::Write;
 const WIDTH: f64 = 900.0;
 const LEFT: f64 = 24.0;
 /// Where bars begin: labels stand to the left.
-const BARS: f64 = 210.0;
+const BARS: f64 = 224.0;
 /// Where the longest bar ends: its limit stands to the right.
-const RIGHT: f64 = 790.0;
+const RIGHT: f64 = 780.0;
 const HEAD: f64 = 78.0;
 const ROW: f64 = 46.0;
 const SECTION: f64 = 34.0;
