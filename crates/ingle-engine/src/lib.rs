@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod embed;
 pub mod error;
+mod fit;
 pub mod generate;
 mod listener;
 pub mod machine;
@@ -13,6 +14,7 @@ mod stop;
 
 pub use embed::{EmbedOptions, Embedding, Prompts, cosine};
 pub use error::EngineError;
+pub use fit::Fit;
 pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Reading, Usage};
 pub use ingle_cpu::kernels::Isa;
 pub use model::{ChatRequest, ExecutorKind, LoadOptions, LoadProgress, Model, Session};

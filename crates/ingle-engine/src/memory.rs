@@ -12,7 +12,7 @@ pub struct Demand {
     pub weights: u64,
     /// Bytes of KV cache of one full sequence.
     pub kv: u64,
-    context: usize,
+    pub(crate) context: usize,
 }
 
 /// Memory left for everything else: activations, logits, the program itself.
@@ -32,8 +32,7 @@ impl Demand {
 
     /// Whether it fits into `available` bytes.
     pub fn fits(&self, available: u64) -> bool {
-        let headroom = HEADROOM.min(available / 8);
-        self.weights.saturating_add(self.kv).saturating_add(headroom) <= available
+        self.weights.saturating_add(self.kv).saturating_add(headroom(available)) <= available
     }
 
     /// The refusal, with the figures.
@@ -41,6 +40,11 @@ impl Demand {
         let Demand { weights, kv, context } = self;
         EngineError::DoesNotFit { weights, kv, context, available }
     }
+}
+
+/// What of `available` bytes is left alone.
+pub(crate) fn headroom(available: u64) -> u64 {
+    HEADROOM.min(available / 8)
 }
 
 /// Bytes that can be taken now without pushing other programs out, `None` where the system does not say.

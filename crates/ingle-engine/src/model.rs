@@ -2,7 +2,8 @@
 
 use crate::embed::{Projections, Prompts};
 use crate::error::EngineError;
-use crate::memory::{self, Demand};
+use crate::fit::Fit;
+use crate::memory;
 use crate::sampling::GenerationDefaults;
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
@@ -23,6 +24,9 @@ pub struct LoadOptions {
     pub kind: ExecutorKind,
     /// Tokens a session must hold; `None` takes the model's own context, or what fits the memory.
     pub context: Option<usize>,
+    /// Most bytes for routed experts in memory, the others being read from the file when they are chosen; `None` holds
+    /// all of them, or as many as fit.
+    pub expert_memory: Option<u64>,
 }
 
 /// Executors to choose from.
@@ -87,8 +91,6 @@ pub struct ChatRequest {
     pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Context that a model must at least be able to hold for loading to make sense.
-const LEAST_CONTEXT: usize = 512;
 impl Model {
     /// Loads an opened model. Fails before reading weights when memory does not suffice, with the figures.
     pub fn load(
@@ -129,7 +131,12 @@ impl Model {
                 "the tokenizer has {tokens} tokens and the embedding {rows} rows; do they belong together?"
             ));
         }
-        let context = fitting_context(&spec, options, &mut notices)?;
+        if options.context.is_some_and(|wanted| wanted > spec.context) {
+            let made_for = spec.context;
+            notices
+                .push(format!("the model was made for {made_for} tokens; beyond that its answers get worse"));
+        }
+        let Fit { context, expert_memory } = Fit::find(&spec, options, memory::available(), &mut notices)?;
         let (prompts, projections) = (Prompts::read(&source)?, Projections::load(&spec, &source)?);
         let mut ends = tokenizer.end_of_generation().to_vec();
         ends.extend(defaults.end_tokens.iter().copied());
@@ -145,7 +152,17 @@ impl Model {
                 let report = &mut |at: ingle_cpu::production::Progress| {
                     progress(LoadProgress { done: at.done, total: at.total });
                 };
-                let production = Production::load(spec, source, cpu, report)?;
+                let production = match expert_memory {
+                    None => Production::load(spec, source, cpu, report)?,
+                    Some(memory) => Production::load_paged(spec, source, cpu, memory, report)?,
+                };
+                let (held, all) = production.experts_held();
+                if held < all {
+                    notices.push(format!(
+                        "{held} of the model's {all} experts fit the memory for them; the others are read from the \
+                         file when they are chosen, and the disk bounds the speed"
+                    ));
+                }
                 let slow: Vec<&str> =
                     production.generic_formats().iter().map(|format| format.name()).collect();
                 if !slow.is_empty() {
@@ -293,35 +310,4 @@ fn template(sources: &TemplateSources, tools: bool) -> Result<Option<ChatTemplat
         Ok(text) => Ok(Some(ChatTemplate::new(text)?)),
         Err(_) => Ok(None), // a base model: the person hears of it when a conversation is asked for
     }
-}
-
-/// Tokens a session can hold: what was asked for, else the model's own context, cut to the memory that is free.
-fn fitting_context(
-    spec: &ModelSpec,
-    options: &LoadOptions,
-    notices: &mut Vec<String>,
-) -> Result<usize, EngineError> {
-    let wanted = options.context.unwrap_or(spec.context);
-    if wanted > spec.context {
-        let made_for = spec.context;
-        notices.push(format!("the model was made for {made_for} tokens; beyond that its answers get worse"));
-    }
-    let Some(available) = memory::available() else { return Ok(wanted) };
-    let demand = |context: usize| Demand::of(spec, options.kind, context);
-    let fits = |context: usize| demand(context).fits(available);
-    if fits(wanted) {
-        return Ok(wanted);
-    }
-    let least = wanted.min(LEAST_CONTEXT);
-    if options.context.is_some() || !fits(least) {
-        return Err(demand(options.context.unwrap_or(least)).refusal(available));
-    }
-    // KV grows with the context: halve the range until the largest that fits is found
-    let (mut low, mut high) = (least, wanted);
-    while high - low > 256 {
-        let middle = low + (high - low) / 2;
-        if fits(middle) { low = middle } else { high = middle }
-    }
-    notices.push(format!("the context is {low} tokens: the model's own {wanted} do not fit the free memory"));
-    Ok(low)
 }

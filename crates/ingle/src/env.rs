@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub(crate) const THREADS: &str = "INGLE_THREADS";
 /// Instruction set of the kernels, where `--isa` is not given.
 pub(crate) const ISA: &str = "INGLE_ISA";
+/// Memory for routed experts, where `--expert-memory` is not given.
+pub(crate) const EXPERT_MEMORY: &str = "INGLE_EXPERT_MEMORY";
 
 /// Set and not empty: no colour, on any stream (<https://no-color.org>).
 const NO_COLOR: &str = "NO_COLOR";

@@ -164,7 +164,7 @@ impl Matrix {
 
     fn fill(layout: Layout, from: &impl StoredRows, cpu: &Cpu) -> Result<Matrix, PackError> {
         let mut buffer = Buffer::zeroed(layout.bytes)?;
-        pack::pack(&layout, 0..1, from, buffer.bytes_mut(), cpu)?;
+        pack::pack(&layout, &[(0, 0)], from, buffer.bytes_mut(), cpu)?;
         Ok(Matrix { layout, buffer })
     }
 

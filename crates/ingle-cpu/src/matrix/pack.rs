@@ -40,32 +40,40 @@ impl StoredRows for InMemory<'_> {
     }
 }
 
-/// Packs matrices `matrices` of that layout, which stand in `rows` one below the other, into `out`, one after the other,
-/// in parallel.
+/// A matrix among those that stand in some rows one below the other, and its place among those in memory.
+pub(super) type Move = (usize, usize);
+
+/// Packs matrices of that layout, in parallel: of each of `moves` the first, counted in `rows`, to the second, counted in
+/// `out`.
+///
+/// # Panics
+/// If two go to one place, or one to none.
 pub(super) fn pack(
     layout: &Layout,
-    matrices: Range<usize>,
+    moves: &[Move],
     rows: &impl StoredRows,
     out: &mut [u8],
     cpu: &Cpu,
 ) -> Result<(), PackError> {
-    assert!(layout.bytes.checked_mul(matrices.len()) == Some(out.len()), "memory of another size");
+    for (at, (_, to)) in moves.iter().enumerate() {
+        assert!(moves[..at].iter().all(|(_, other)| other != to), "two matrices to place {to}");
+    }
     let packed = Shares::new(out);
     let groups = layout.groups();
     let chunk = AT_ONCE.div_ceil(GROUP * layout.row_bytes);
     let failed = AtomicBool::new(false);
     let failure = Mutex::new(None);
-    cpu.pool.for_chunks(groups * matrices.len(), chunk, &|_, range| {
+    cpu.pool.for_chunks(groups * moves.len(), chunk, &|_, range| {
         let mut buffer = Vec::new();
         let (mut from, end) = (range.start, range.end);
         while from < end && !failed.load(Ordering::Relaxed) {
             // to the end of the range or of the matrix
-            let (matrix, first) = (from / groups, from % groups);
+            let ((matrix, to), first) = (moves[from / groups], from % groups);
             let last = groups.min(first + end - from);
             let of_layout = first * GROUP..layout.rows.min(last * GROUP);
-            let start = (matrices.start + matrix) * layout.rows;
+            let start = matrix * layout.rows;
             let own = start + of_layout.start..start + of_layout.end;
-            let at = matrix * layout.bytes + first * layout.group_bytes;
+            let at = to * layout.bytes + first * layout.group_bytes;
             let bytes = (last * layout.group_bytes).min(layout.bytes) - first * layout.group_bytes;
             // SAFETY: each group is packed once, and groups do not overlap.
             let out = unsafe { packed.range(at..at + bytes) };

@@ -75,14 +75,25 @@ fn stacks_are_filled_across_the_borders_of_their_matrices() {
             let row_bytes = raw.len() / (count * rows);
             let from = Copied { row_bytes, readable: count * rows, raw: raw.clone() };
             let mut stack = Stack::zeroed(format, count, rows, columns).unwrap();
-            stack.read(0..3, &from, &cpu).unwrap();
-            stack.read(3..count, &from, &cpu).unwrap();
+            // the last first, so that every matrix moves
+            let moves: Vec<(usize, usize)> = (0..count).map(|to| ((to + 5) % count, to)).collect();
+            stack.read(&moves[..3], &from, &cpu).unwrap();
+            stack.read(&moves[3..], &from, &cpu).unwrap();
             for (index, raw) in raw.chunks_exact(rows * row_bytes).enumerate() {
                 let alone = Matrix::pack(format, rows, columns, raw, &cpu).unwrap();
+                let index = (index + count - 5) % count;
                 assert!(stack.view(index).bytes == alone.packed(), "{format} {index}, {threads} threads");
             }
         }
     }
+}
+
+#[test]
+#[should_panic(expected = "two matrices to place 1")]
+fn two_matrices_in_one_place_are_refused() {
+    let from = Copied { raw: vec![0; 2 * 16 * 144], row_bytes: 144, readable: 32 };
+    let mut stack = Stack::zeroed(Format::Q4_K, 2, 16, 256).unwrap();
+    let _ = stack.read(&[(0, 1), (1, 1)], &from, &Cpu::new(1));
 }
 
 #[test]

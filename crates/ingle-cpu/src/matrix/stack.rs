@@ -1,7 +1,5 @@
 //! Equal matrices in one buffer: the experts of a layer, or what each attention head has of its own.
 
-use std::ops::Range;
-
 use ingle_model::Format;
 
 use super::pack::{self, InMemory, StoredRows};
@@ -41,26 +39,30 @@ impl Stack {
         assert!(index < self.count, "matrix {index} of {}", self.count);
         self.layout.check(raw)?;
         let out = &mut self.buffer.bytes_mut()[index * self.layout.bytes..][..self.layout.bytes];
-        pack::pack(&self.layout, 0..1, &InMemory { bytes: raw, row_bytes: self.layout.row_bytes }, out, cpu)
+        pack::pack(
+            &self.layout,
+            &[(0, 0)],
+            &InMemory { bytes: raw, row_bytes: self.layout.row_bytes },
+            out,
+            cpu,
+        )
     }
 
-    /// Makes matrices `matrices` resident, in one parallel region. Row `r` of matrix `i` is row `i * rows + r` of `from`.
+    /// Makes matrices resident, in one parallel region: of each of `moves` the first, which is rows `first * rows` and the
+    /// following of `from`, as the second of the stack.
     ///
     /// # Errors
     /// [`PackError`] if rows cannot be read or are not such rows.
     ///
     /// # Panics
-    /// If there are no such matrices.
+    /// If there is no such place, or two are to go to one.
     pub fn read(
         &mut self,
-        matrices: Range<usize>,
+        moves: &[(usize, usize)],
         from: &impl StoredRows,
         cpu: &Cpu,
     ) -> Result<(), PackError> {
-        assert!(matrices.end <= self.count, "matrices {matrices:?} of {}", self.count);
-        let bytes = self.layout.bytes;
-        let out = &mut self.buffer.bytes_mut()[matrices.start * bytes..matrices.end * bytes];
-        pack::pack(&self.layout, matrices, from, out, cpu)
+        pack::pack(&self.layout, moves, from, self.buffer.bytes_mut(), cpu)
     }
 
     /// Matrices.

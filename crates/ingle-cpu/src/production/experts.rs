@@ -4,20 +4,26 @@
 //! A step's pairs of (row, chosen expert) are sorted by expert, so that each expert meets all its rows at once: one
 //! region computes gate and up of every chosen expert, one down, whether there is one row or hundreds. Each row's
 //! results are then added in the order in which its experts were chosen, whatever thread computed them.
+//!
+//! Where not all experts fit the memory (`paged`), they are computed in waves of as many as do, those first that are
+//! there already. Waves change no result: each pair is computed as without them.
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 use super::dense::DenseBlock;
 use super::layer::{self, Projection, Step};
 use super::norm::NormWeight;
+use super::paged::Paged;
 use super::seam::Seam;
 use crate::Cpu;
 use crate::matrix::{Activations, Bucket, Matrix, Needs, Product, Stack, StackProduct, View};
 use crate::matrix::{multiply, multiply_stacks};
 use crate::pool::Shares;
 use crate::routing::{Stored, route};
+use ingle_model::executor::ExecutorError;
 use ingle_model::spec::MixtureOfExperts;
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Packed weights of a mixture of experts.
 pub(super) struct ExpertsBlock {
@@ -29,6 +35,8 @@ pub(super) struct ExpertsBlock {
     pub(super) gate: ExpertProjection,
     pub(super) up: ExpertProjection,
     pub(super) down: ExpertProjection,
+    /// The experts where not all of them fit the memory: then the projections' own stacks are empty.
+    pub(super) paged: Option<Mutex<Paged>>,
     pub(super) shared: Option<Shared>,
     /// Where the routed experts stand apart from the shared one.
     pub(super) apart: Option<ApartNorms>,
@@ -91,10 +99,25 @@ pub(super) struct Scratch {
     /// The expert of each pair.
     pair_experts: Vec<usize>,
     buckets: Vec<Bucket>,
+    /// All experts, in the order in which their pairs are.
+    order: Vec<usize>,
+    /// The buckets of a wave, and the same with their first pair as row 0.
+    wave: [Vec<Bucket>; 2],
     input: Activations,
+    inner: Activations,
     gate: Vec<f32>,
     up: Vec<f32>,
     down: Vec<f32>,
+}
+
+/// The experts of buckets.
+fn experts<'a>(buckets: impl Iterator<Item = &'a Bucket> + Clone) -> impl Iterator<Item = usize> + Clone {
+    buckets.map(|bucket| bucket.matrix)
+}
+
+/// A panic while it was locked left nothing half done that counts.
+fn lock(paged: &Mutex<Paged>) -> MutexGuard<'_, Paged> {
+    paged.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
@@ -110,11 +133,29 @@ impl ExpertsBlock {
         [self.router.matrix.view()].into_iter().chain(stacks).chain(shared.map(Matrix::view))
     }
 
+    /// Experts held at most.
+    pub(super) fn held(&self) -> usize {
+        self.paged.as_ref().map_or(self.spec.experts, |paged| lock(paged).slots())
+    }
+
+    /// Bytes of the slots of experts that come and go.
+    pub(super) fn slot_bytes(&self) -> u64 {
+        self.paged.as_ref().map_or(0, |paged| lock(paged).bytes())
+    }
+
     /// Across the seam to `block_out`.
-    pub(super) fn run(&self, step: &Step, seam: &Seam, scratch: &mut layer::Scratch) -> Option<&[f32]> {
+    ///
+    /// # Errors
+    /// When experts that are not in memory cannot be read.
+    pub(super) fn run(
+        &self,
+        step: &Step,
+        seam: &Seam,
+        scratch: &mut layer::Scratch,
+    ) -> Result<Option<&[f32]>, ExecutorError> {
         if let Some(apart) = &self.apart {
-            self.run_apart(step, seam, apart, scratch);
-            return None;
+            self.run_apart(step, seam, apart, scratch)?;
+            return Ok(None);
         }
         let (cpu, rows) = (step.cpu, step.rows);
         let expert_needs = self.gate.stack.needs() | self.up.stack.needs();
@@ -128,13 +169,19 @@ impl ExpertsBlock {
         if let Some(shared) = &self.shared {
             shared.run(cpu, normed, rows, activations, dense, block_out);
         }
-        self.compute_pairs(cpu, own);
+        self.compute_pairs(cpu, own)?;
         self.add_to_rows(cpu, own, self.shared.is_none(), block_out);
-        None
+        Ok(None)
     }
 
     /// `after_shared(shared(normed)) + after_routed(routed(before_routed(x)))`; the router too reads the residual stream.
-    fn run_apart(&self, step: &Step, seam: &Seam, apart: &ApartNorms, scratch: &mut layer::Scratch) {
+    fn run_apart(
+        &self,
+        step: &Step,
+        seam: &Seam,
+        apart: &ApartNorms,
+        scratch: &mut layer::Scratch,
+    ) -> Result<(), ExecutorError> {
         let (cpu, rows, hidden) = (step.cpu, step.rows, self.router.matrix.columns());
         let shared_needs = self.shared.as_ref().map_or(Needs::default(), |shared| shared.dense.needs());
         seam.cross(step, scratch, shared_needs);
@@ -154,7 +201,7 @@ impl ExpertsBlock {
             apart.before_routed.apply(cpu, &x[row_of(row)], normed);
         });
         own.input.gather(cpu, activations, &own.pair_rows, needs);
-        self.compute_pairs(cpu, own);
+        self.compute_pairs(cpu, own)?;
         // the routed experts' sums take the place of the rows that are used no more
         self.add_to_rows(cpu, own, true, normed);
         let (sums, out) = (Shares::new(normed), Shares::new(block_out));
@@ -171,6 +218,7 @@ impl ExpertsBlock {
                 }
             }
         });
+        Ok(())
     }
 
     /// The pairs of the rows that `input` was prepared with.
@@ -179,7 +227,14 @@ impl ExpertsBlock {
         multiply(cpu, input, &mut [Product::new(&self.router.matrix, &mut scratch.logits)]);
         self.router.add_bias(cpu, &mut scratch.logits);
         self.choose(cpu, rows, scratch);
-        scratch.sort(self.spec.experts, self.spec.used);
+        let order = &mut scratch.order;
+        order.clear();
+        order.extend(0..self.spec.experts);
+        let Some(paged) = &self.paged else { return scratch.sort(self.spec.used) };
+        let paged = lock(paged);
+        order.sort_by_key(|&expert| !paged.holds(expert));
+        scratch.sort(self.spec.used);
+        paged.ask_for(experts(scratch.buckets.iter().take(paged.slots())));
     }
 
     /// Each row's experts and weights.
@@ -208,19 +263,73 @@ impl ExpertsBlock {
     }
 
     /// The experts' outputs for all pairs.
-    fn compute_pairs(&self, cpu: &Cpu, scratch: &mut Scratch) {
-        let Scratch { pair_experts, buckets, input, gate, up, down, .. } = scratch;
-        let (pairs, width) = (pair_experts.len(), self.gate.stack.rows());
-        for buffer in [&mut *gate, &mut *up] {
-            buffer.resize(pairs * width, 0.0);
+    fn compute_pairs(&self, cpu: &Cpu, scratch: &mut Scratch) -> Result<(), ExecutorError> {
+        let pairs = scratch.pair_experts.len();
+        for buffer in [&mut scratch.gate, &mut scratch.up] {
+            buffer.resize(pairs * self.gate.stack.rows(), 0.0);
         }
-        down.resize(pairs * self.down.stack.rows(), 0.0);
-        let products =
-            &mut [StackProduct::new(&self.gate.stack, gate), StackProduct::new(&self.up.stack, up)];
+        scratch.down.resize(pairs * self.down.stack.rows(), 0.0);
+        let buckets = std::mem::take(&mut scratch.buckets);
+        let mut done = Ok(());
+        match &self.paged {
+            None => {
+                let stacks = [&self.gate, &self.up, &self.down].map(|projection| &projection.stack);
+                self.compute_wave(cpu, stacks, [&buckets, &buckets], 0..pairs, scratch);
+            }
+            Some(paged) => done = self.compute_in_waves(cpu, &mut lock(paged), &buckets, scratch),
+        }
+        scratch.buckets = buckets;
+        done
+    }
+
+    /// The same with as many experts at a time as there are slots.
+    fn compute_in_waves(
+        &self,
+        cpu: &Cpu,
+        paged: &mut Paged,
+        buckets: &[Bucket],
+        scratch: &mut Scratch,
+    ) -> Result<(), ExecutorError> {
+        let slots = paged.slots().max(1);
+        for first in (0..buckets.len()).step_by(slots) {
+            let end = buckets.len().min(first + slots);
+            let following = &buckets[end..buckets.len().min(end + slots)];
+            paged.ask_for(experts(following.iter()));
+            let buckets = &buckets[first..end];
+            paged.hold(experts(buckets.iter()), cpu)?;
+            let (Some(start), Some(last)) = (buckets.first(), buckets.last()) else { break };
+            let pairs = start.rows.start..last.rows.end;
+            let mut wave = std::mem::take(&mut scratch.wave);
+            for (wave, back) in wave.iter_mut().zip([0, pairs.start]) {
+                wave.clear();
+                wave.extend(buckets.iter().map(|bucket| Bucket {
+                    matrix: paged.slot(bucket.matrix),
+                    rows: bucket.rows.start - back..bucket.rows.end - back,
+                }));
+            }
+            self.compute_wave(cpu, paged.stacks.each_ref(), [&wave[0], &wave[1]], pairs, scratch);
+            scratch.wave = wave;
+        }
+        Ok(())
+    }
+
+    /// The outputs of experts for pairs `pairs`: their buckets among all pairs, and counted from the first of these on.
+    fn compute_wave(
+        &self,
+        cpu: &Cpu,
+        [gates, ups, downs]: [&Stack; 3],
+        [buckets, own_buckets]: [&[Bucket]; 2],
+        pairs: Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { pair_experts, input, inner, gate, up, down, .. } = scratch;
+        let (width, hidden, first) = (gates.rows(), downs.rows(), pairs.start);
+        let products = &mut [StackProduct::new(gates, gate), StackProduct::new(ups, up)];
         multiply_stacks(cpu, input, buckets, products);
         // biases, then gate and up combined
         let (gate, up) = (Shares::new(gate), Shares::new(up));
-        input.prepare_numbers(cpu, pairs, width, self.down.stack.needs(), &|pair, columns, inner| {
+        inner.prepare_numbers(cpu, pairs.len(), width, downs.needs(), &|pair, columns, inner| {
+            let pair = first + pair;
             let own = pair * width + columns.start..pair * width + columns.end;
             // SAFETY: each number belongs to one task.
             let (gate, up) = unsafe { (gate.range(own.clone()), up.range(own)) };
@@ -228,7 +337,8 @@ impl ExpertsBlock {
             self.up.add_bias(cpu, pair_experts[pair], columns, up);
             cpu.kernels.activate(self.spec.activation, gate, up, inner);
         });
-        multiply_stacks(cpu, input, buckets, &mut [StackProduct::new(&self.down.stack, down)]);
+        let down = &mut down[first * hidden..pairs.end * hidden];
+        multiply_stacks(cpu, inner, own_buckets, &mut [StackProduct::new(downs, down)]);
     }
 
     /// Adds the weighted outputs to their rows, in the order of choice; to zeros where nothing is in the rows before.
@@ -260,24 +370,24 @@ impl ExpertsBlock {
 }
 
 impl Scratch {
-    /// Sorts the choices by expert, rows of one expert in their order.
-    fn sort(&mut self, experts: usize, used: usize) {
-        let Scratch { choices, starts, pair_rows, pair_experts, buckets, .. } = self;
+    /// Sorts the choices by expert, in the order of `order`, rows of one expert in their order.
+    fn sort(&mut self, used: usize) {
+        let Scratch { choices, starts, pair_rows, pair_experts, buckets, order, .. } = self;
         starts.clear();
-        starts.resize(experts + 1, 0);
+        starts.resize(order.len(), 0);
         let chosen = |choice: &&Choice| choice.expert != NONE;
         for choice in choices.iter().filter(chosen) {
-            starts[choice.expert + 1] += 1;
+            starts[choice.expert] += 1;
         }
         buckets.clear();
-        for expert in 0..experts {
-            starts[expert + 1] += starts[expert];
-            let rows = starts[expert]..starts[expert + 1];
+        let mut pairs = 0;
+        for &expert in order.iter() {
+            let rows = pairs..pairs + starts[expert];
+            (starts[expert], pairs) = (rows.start, rows.end);
             if !rows.is_empty() {
                 buckets.push(Bucket { matrix: expert, rows });
             }
         }
-        let pairs = starts[experts];
         pair_rows.resize(pairs, 0);
         pair_experts.resize(pairs, 0);
         for (at, choice) in choices.iter_mut().enumerate() {

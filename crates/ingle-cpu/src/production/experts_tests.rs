@@ -129,6 +129,7 @@ fn case(spec: &MixtureOfExperts, hidden: usize, format: Format, cpu: &Cpu) -> Ca
         gate,
         up,
         down,
+        paged: None,
         shared,
     };
     let projections = [plain_gate, plain_up, plain_down];
@@ -146,7 +147,7 @@ impl Case {
             scratch.x[..x.len()].copy_from_slice(x);
             scratch.block_out.fill(f32::NAN);
             let step = Step { cpu, placed: &[], rotations: &[], rows, hidden: self.hidden };
-            self.block.run(&step, &Seam::default(), &mut scratch);
+            self.block.run(&step, &Seam::default(), &mut scratch).unwrap();
         }
         scratch.block_out
     }

@@ -122,9 +122,18 @@ impl Layer {
 
     /// Resident bytes of weights that are not among [`weights`](Self::weights).
     pub(super) fn other_bytes(&self) -> u64 {
-        match &self.mixer {
+        let mixer = match &self.mixer {
             MixerBlock::Latent(latent) => latent.up.bytes() as u64,
             MixerBlock::Attention(_) | MixerBlock::DeltaNet(_) => 0,
+        };
+        mixer + self.experts().map_or(0, ExpertsBlock::slot_bytes)
+    }
+
+    /// The layer's mixture of experts, where it has one.
+    pub(super) fn experts(&self) -> Option<&ExpertsBlock> {
+        match &self.feed_forward {
+            FeedForwardBlock::Experts(experts) => Some(experts),
+            FeedForwardBlock::Dense(_) | FeedForwardBlock::Plain(_) => None,
         }
     }
 
@@ -170,7 +179,7 @@ impl Layer {
         let seam = Seam { join: Some(join), norm: self.before_feed_forward.as_ref() };
         let bias = match &self.feed_forward {
             FeedForwardBlock::Dense(dense) => dense.run(&step, &seam, scratch),
-            FeedForwardBlock::Experts(experts) => experts.run(&step, &seam, scratch),
+            FeedForwardBlock::Experts(experts) => experts.run(&step, &seam, scratch)?,
             FeedForwardBlock::Plain(plain) => plain.run(&step, &seam, scratch),
         };
         let joined = self.joined_feed_forward.as_ref();

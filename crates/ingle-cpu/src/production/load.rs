@@ -36,10 +36,13 @@ pub(super) fn load(
     spec: ModelSpec,
     source: Arc<Source>,
     cpu: Cpu,
+    expert_memory: Option<u64>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Production, ExecutorError> {
     let total = spec.weight_bytes();
-    let mut loader = Loader { spec: &spec, source: &source, cpu: &cpu, progress, done: 0, total };
+    let expert_share = expert_memory.map(|memory| memory as f64 / spec.expert_bytes().max(1) as f64);
+    let mut loader =
+        Loader { spec: &spec, source: &source, cpu: &cpu, expert_share, progress, done: 0, total };
     // the largest matrix first, while little else is resident: its file pages and its packed copy are there together
     let head = spec.head.map(|head| loader.head(head)).transpose()?;
     let layers = (0..spec.layers.len()).map(|index| loader.layer(index)).collect::<Result<Vec<_>, _>>()?;
@@ -81,11 +84,15 @@ pub(super) fn cannot_pack(tensor: &TensorSpec, error: PackError) -> ExecutorErro
 pub(super) struct TensorRows<'a> {
     pub(super) source: &'a Source,
     pub(super) tensor: &'a TensorSpec,
+    /// Whether what follows in the file is needed next.
+    pub(super) in_order: bool,
 }
 
 impl StoredRows for TensorRows<'_> {
     fn read<'a>(&'a self, rows: Range<usize>, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], PackError> {
-        self.source.read_ahead(self.tensor, rows.clone());
+        if self.in_order {
+            self.source.read_ahead(self.tensor, rows.clone());
+        }
         Ok(self.source.raw_rows(self.tensor, rows, buffer)?)
     }
 
@@ -96,8 +103,10 @@ impl StoredRows for TensorRows<'_> {
 
 pub(super) struct Loader<'a> {
     pub(super) spec: &'a ModelSpec,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a Arc<Source>,
     pub(super) cpu: &'a Cpu,
+    /// The part of the experts that is held; `None` for all of them.
+    pub(super) expert_share: Option<f64>,
     progress: &'a mut dyn FnMut(Progress),
     pub(super) done: u64,
     total: u64,
@@ -118,7 +127,7 @@ impl Loader<'_> {
     /// Packs a matrix and gives its file pages back.
     pub(super) fn matrix(&mut self, role: Role, layer: Option<usize>) -> Result<Matrix, ExecutorError> {
         let tensor = self.tensor(role, layer)?.clone();
-        let rows = TensorRows { source: self.source, tensor: &tensor };
+        let rows = TensorRows { source: self.source, tensor: &tensor, in_order: true };
         let packed = Matrix::read(tensor.raw_format(), tensor.rows(), tensor.columns(), &rows, self.cpu);
         let packed = packed.map_err(|error| cannot_pack(&tensor, error))?;
         // what lay between rows, and scales of their own

@@ -3,10 +3,16 @@
 use super::experts::{ApartNorms, ExpertProjection, ExpertsBlock, Shared};
 use super::layer::Projection;
 use super::load::{Loader, TensorRows, cannot_pack};
+use super::paged::Paged;
 use crate::matrix::{Matrix, Stack};
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{Apart, MixtureOfExperts, Role};
 use ingle_model::{Error, Format};
+use std::sync::{Arc, Mutex};
+
+fn not_a_stack(role: Role) -> ExecutorError {
+    Error::tensor(format!("{role:?}"), "must have three dimensions").into()
+}
 
 /// Bytes after which the one who waits hears how far it is.
 const REPORT_BYTES: usize = 64 << 20;
@@ -19,6 +25,7 @@ impl Loader<'_> {
     ) -> Result<ExpertsBlock, ExecutorError> {
         let at = Some(index);
         let bias = |role| spec.expert_bias.then_some(role);
+        let slots = self.slots(spec);
         Ok(ExpertsBlock {
             spec: spec.clone(),
             router: self.router(spec.gating.router_bias, index)?,
@@ -31,9 +38,10 @@ impl Loader<'_> {
                 false => None,
             },
             apart: spec.apart.map(|apart| self.apart(&apart, index)).transpose()?,
-            gate: self.expert_projection(Role::ExpertGate, bias(Role::ExpertGateBias), index)?,
-            up: self.expert_projection(Role::ExpertUp, bias(Role::ExpertUpBias), index)?,
-            down: self.expert_projection(Role::ExpertDown, bias(Role::ExpertDownBias), index)?,
+            gate: self.expert_projection(Role::ExpertGate, bias(Role::ExpertGateBias), index, slots)?,
+            up: self.expert_projection(Role::ExpertUp, bias(Role::ExpertUpBias), index, slots)?,
+            down: self.expert_projection(Role::ExpertDown, bias(Role::ExpertDownBias), index, slots)?,
+            paged: slots.map(|slots| self.paged(slots, spec.experts, index)).transpose()?,
             shared: match spec.shared {
                 Some(shared) => Some(Shared {
                     dense: self.dense(
@@ -79,26 +87,53 @@ impl Loader<'_> {
         Ok(Projection { matrix, bias })
     }
 
-    /// One matrix per expert.
+    /// How many experts of a layer are held, if not all of them.
+    fn slots(&self, spec: &MixtureOfExperts) -> Option<usize> {
+        let share = self.expert_share?;
+        let slots = ((spec.experts as f64 * share) as usize).max(spec.used).max(1);
+        (slots < spec.experts).then_some(slots)
+    }
+
+    /// Room for `slots` experts that come and go.
+    fn paged(&mut self, slots: usize, experts: usize, index: usize) -> Result<Mutex<Paged>, ExecutorError> {
+        let (mut tensors, mut stacks) = (Vec::new(), Vec::new());
+        for role in [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown] {
+            let tensor = self.tensor(role, Some(index))?.clone();
+            let [_, rows, columns] = tensor.shape[..] else { return Err(not_a_stack(role)) };
+            let stack = Stack::zeroed(tensor.raw_format(), slots, rows, columns);
+            stacks.push(stack.map_err(|error| cannot_pack(&tensor, error))?);
+            self.report(self.done + tensor.bytes());
+            tensors.push(tensor);
+        }
+        let (Ok(tensors), Ok(stacks)) = (tensors.try_into(), stacks.try_into()) else {
+            return Err(not_a_stack(Role::ExpertGate));
+        };
+        Ok(Mutex::new(Paged::new(Arc::clone(self.source), tensors, stacks, experts)))
+    }
+
+    /// One matrix per expert; none where experts come and go.
     fn expert_projection(
         &mut self,
         role: Role,
         bias: Option<Role>,
         index: usize,
+        slots: Option<usize>,
     ) -> Result<ExpertProjection, ExecutorError> {
         let tensor = self.tensor(role, Some(index))?.clone();
         let [experts, rows, columns] = tensor.shape[..] else {
-            return Err(Error::tensor(format!("{role:?}"), "must have three dimensions").into());
+            return Err(not_a_stack(role));
         };
         let packing = |error| cannot_pack(&tensor, error);
+        let experts = if slots.is_some() { 0 } else { experts };
         let mut stack = Stack::zeroed(tensor.raw_format(), experts, rows, columns).map_err(packing)?;
-        let from = TensorRows { source: self.source, tensor: &tensor };
+        let from = TensorRows { source: self.source, tensor: &tensor, in_order: true };
         let done = self.done;
         let each = (tensor.bytes() as usize / experts.max(1)).max(1);
         let at_once = REPORT_BYTES.div_ceil(each);
         for first in (0..experts).step_by(at_once) {
             let end = experts.min(first + at_once);
-            stack.read(first..end, &from, self.cpu).map_err(packing)?;
+            let moves: Vec<(usize, usize)> = (first..end).map(|expert| (expert, expert)).collect();
+            stack.read(&moves, &from, self.cpu).map_err(packing)?;
             self.report(done + tensor.bytes() * end as u64 / experts as u64);
         }
         self.source.release_tensor(&tensor);

@@ -16,6 +16,7 @@ mod load_experts;
 mod load_latent;
 mod measure;
 mod norm;
+mod paged;
 mod plain;
 mod rotation;
 mod seam;
@@ -67,7 +68,28 @@ impl Production {
         cpu: Cpu,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Production, ExecutorError> {
-        load::load(spec, source, cpu, progress)
+        load::load(spec, source, cpu, None, progress)
+    }
+
+    /// The same with routed experts in no more than `expert_memory` bytes, but always as many as a token uses: those
+    /// chosen last are held, the others read from the file when they are chosen. Results are the same.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_paged(
+        spec: ModelSpec,
+        source: Arc<Source>,
+        cpu: Cpu,
+        expert_memory: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Production, ExecutorError> {
+        load::load(spec, source, cpu, Some(expert_memory), progress)
+    }
+
+    /// Routed experts of all layers that are held in memory at most, and how many there are.
+    pub fn experts_held(&self) -> (usize, usize) {
+        let experts = self.layers.iter().filter_map(Layer::experts);
+        experts.fold((0, 0), |(held, all), block| (held + block.held(), all + block.spec.experts))
     }
 
     /// The processor it runs on.

@@ -1,6 +1,7 @@
 //! Executors against the reference library's outputs (`fixtures/<family>/golden.safetensors`).
 
 mod embeddings;
+mod paged;
 mod variants;
 
 use ingle_cpu::kernels::{Isa, Kernels};

@@ -161,6 +161,15 @@ impl Source {
         });
     }
 
+    /// Says that some rows of a bound tensor are read soon.
+    pub fn will_need_rows(&self, tensor: &TensorSpec, rows: Range<usize>) {
+        stored_parts(tensor, rows, |file, offset, bytes| {
+            if let Some(file) = self.files.get(file) {
+                file.bytes.will_need(offset, bytes);
+            }
+        });
+    }
+
     /// Asks the system for bytes of a file, as far as they were not asked for before.
     fn ask_for(&self, number: usize, wanted: Range<usize>) {
         let Some(file) = self.files.get(number) else { return };

@@ -292,6 +292,13 @@ impl ModelSpec {
             .sum()
     }
 
+    /// Bytes of the routed experts among [`resident_bytes`](Self::resident_bytes).
+    pub fn expert_bytes(&self) -> u64 {
+        let experts = [Role::ExpertGate, Role::ExpertUp, Role::ExpertDown];
+        let routed = self.tensors.iter().filter(|tensor| experts.contains(&tensor.role));
+        routed.map(TensorSpec::raw_bytes).sum()
+    }
+
     /// Bytes of all tensors the network uses as an executor keeps them: stored bytes, except where a file's encoding has
     /// no block format of its own (fp8 with block scales). The table of layers' inputs stays in the file.
     pub fn resident_bytes(&self) -> u64 {

@@ -15,8 +15,12 @@ pub(crate) struct ComputeArgs {
     /// Instruction set of the kernels: scalar, neon, avx2 or avx512 [default: the best there is] [env: INGLE_ISA]
     #[arg(long, value_name = "SET", value_parser = isa)]
     isa: Option<Isa>,
+    /// Memory for experts, such as 12GB; the others are read from the file when they are chosen [default: what is free]
+    /// [env: INGLE_EXPERT_MEMORY]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    expert_memory: Option<u64>,
     /// Compute in plain 32-bit arithmetic on one thread: the slow standard the fast path is judged by
-    #[arg(long, conflicts_with_all = ["threads", "isa"])]
+    #[arg(long, conflicts_with_all = ["threads", "isa", "expert_memory"])]
     pub(crate) reference: bool,
 }
 
@@ -41,7 +45,9 @@ impl ComputeListArgs {
     /// # Errors
     /// As [`ComputeArgs::choose`].
     pub(crate) fn choose(&self) -> Result<Vec<Compute>> {
-        let one = |threads| ComputeArgs { threads, isa: self.isa, reference: self.reference }.choose();
+        let one = |threads| {
+            ComputeArgs { threads, isa: self.isa, expert_memory: None, reference: self.reference }.choose()
+        };
         match self.threads[..] {
             [] => Ok(vec![one(None)?]),
             _ => self.threads.iter().map(|&threads| one(Some(threads))).collect(),
@@ -56,6 +62,8 @@ pub(crate) struct Compute {
     pub(crate) threads: usize,
     /// Kernels; `None` is the best there is.
     pub(crate) isa: Option<Isa>,
+    /// Bytes for routed experts; `None` is what is free.
+    pub(crate) expert_memory: Option<u64>,
     /// Whether the reference executor computes.
     pub(crate) reference: bool,
 }
@@ -67,7 +75,7 @@ impl ComputeArgs {
     /// When a variable is set to what its option would refuse.
     pub(crate) fn choose(&self) -> Result<Compute> {
         if self.reference {
-            return Ok(Compute { threads: 0, isa: None, reference: true });
+            return Ok(Compute { threads: 0, isa: None, expert_memory: None, reference: true });
         }
         let threads = match self.threads {
             None => from_environment(env::THREADS, threads)?,
@@ -77,7 +85,11 @@ impl ComputeArgs {
             None => from_environment(env::ISA, isa)?,
             given => given,
         };
-        Ok(Compute { threads: threads.unwrap_or(0), isa, reference: false })
+        let expert_memory = match self.expert_memory {
+            None => from_environment(env::EXPERT_MEMORY, size)?,
+            given => given,
+        };
+        Ok(Compute { threads: threads.unwrap_or(0), isa, expert_memory, reference: false })
     }
 }
 
@@ -108,6 +120,29 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Bytes: a number with or without a unit, powers of 1000 (kB, MB, GB) or of 1024 (KiB, MiB, GiB).
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 10] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("k", 1_000),
+        ("m", 1_000_000),
+        ("g", 1_000_000_000),
+        ("b", 1),
+    ];
+    let lower = text.trim().to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|&(unit, bytes)| Some((lower.strip_suffix(unit)?, bytes)));
+    let (number, unit) = unit.unwrap_or((&lower, 1));
+    match number.trim_end().parse::<f64>() {
+        Ok(number) if number >= 0.0 && number * (unit as f64) < 1e18 => Ok((number * unit as f64) as u64),
+        _ => Err("a size such as 12GB or 800MB is needed".into()),
+    }
+}
+
 fn isa(text: &str) -> Result<Isa, String> {
     let available: Vec<&str> =
         Isa::ALL.into_iter().filter(|&isa| Kernels::for_isa(isa).is_some()).map(Isa::name).collect();
@@ -115,5 +150,22 @@ fn isa(text: &str) -> Result<Isa, String> {
         Some(isa) if Kernels::for_isa(isa).is_some() => Ok(isa),
         Some(_) => Err(messages::no_isa(text, &available)),
         None => Err(messages::unknown_isa(&Isa::ALL.map(Isa::name), &available)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units_of_both_kinds_or_none() {
+        assert_eq!(size("12GB"), Ok(12_000_000_000));
+        assert_eq!(size("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(size("800m"), Ok(800_000_000));
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("0"), Ok(0));
+        for wrong in ["", "GB", "-1GB", "much", "1e30", "nan", "inf GB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -128,6 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         isa: compute.isa,
         kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
         context: None,
+        expert_memory: compute.expert_memory,
     };
     let mut progress = Progress::new_if(!args.quiet, "loading", Unit::Bytes);
     let mut model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))

@@ -10,8 +10,8 @@ use crate::{interrupt, messages, opening};
 use anyhow::{Result, bail};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
-use ingle_engine::ExecutorKind;
-use ingle_engine::memory::{self, Demand};
+use ingle_engine::memory;
+use ingle_engine::{ExecutorKind, Fit, LoadOptions};
 use ingle_model::Source;
 use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::ModelSpec;
@@ -91,11 +91,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(notice) = compute.notice() {
         say(&format!("note: {notice}"));
     }
-    check_memory(&spec, compute, context)?;
+    let expert_memory = fit(&spec, compute, context)?;
     let plan = plan(&spec, tokens.len(), args);
 
     interrupt::install()?;
-    let (mut executor, how) = load(spec, source, compute)?;
+    let (mut executor, how) = load(spec, source, Compute { expert_memory, ..compute })?;
     let sequence = executor.open(context)?;
     let mut file = TensorFile::create(target, &plan)?;
     let started = Instant::now();
@@ -142,14 +142,15 @@ fn refuse_overwriting(source: &Source, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says before loading when the memory does not suffice.
-fn check_memory(spec: &ModelSpec, compute: Compute, context: usize) -> Result<()> {
+/// Bytes for the experts, where not all of them are held. Refuses what does not fit the memory.
+fn fit(spec: &ModelSpec, compute: Compute, context: usize) -> Result<Option<u64>> {
     let kind = if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production };
-    let demand = Demand::of(spec, kind, context);
-    match memory::available() {
-        Some(available) if !demand.fits(available) => Err(demand.refusal(available).into()),
-        _ => Ok(()),
-    }
+    let Compute { expert_memory, .. } = compute;
+    let options = LoadOptions { kind, context: Some(context), expert_memory, ..LoadOptions::default() };
+    let mut notices = Vec::new();
+    let fit = Fit::find(spec, &options, memory::available(), &mut notices)?;
+    notices.iter().for_each(|notice| say(&format!("note: {notice}")));
+    Ok(fit.expert_memory)
 }
 
 /// The file's tensors: logits, hidden states in the executor's order, greedy tokens last.
@@ -182,7 +183,11 @@ fn load(spec: ModelSpec, source: Source, compute: Compute) -> Result<(Box<dyn Ex
     let how =
         format!("{}, {threads} {}", kernels.isa().name(), if threads == 1 { "thread" } else { "threads" });
     let mut progress = Progress::new("loading", Unit::Bytes);
-    let executor = Production::load(spec, source, cpu, &mut |at| progress.update(at.done, at.total))?;
+    let report = &mut |at: ingle_cpu::production::Progress| progress.update(at.done, at.total);
+    let executor = match compute.expert_memory {
+        None => Production::load(spec, source, cpu, report)?,
+        Some(memory) => Production::load_paged(spec, source, cpu, memory, report)?,
+    };
     Ok((Box::new(executor), how))
 }
 

@@ -162,6 +162,7 @@ fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<
         isa: compute.isa,
         kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
         context: args.context,
+        expert_memory: compute.expert_memory,
     };
     let source = Arc::new(name.open()?);
     let spec = name.describe(&source)?; // refused in this program's words before anything is loaded
