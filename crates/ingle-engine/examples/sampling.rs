@@ -13,7 +13,7 @@ fn main() {
             (state >> 8) as f32 / 16_777_216.0
         };
         let row: Vec<f32> = (0..size)
-            .map(|id| (0..6).map(|_| random()).sum::<f32>() * 3.0 + if id % 9973 == 0 { 8.0 } else { 0.0 })
+            .map(|id| (0..6).map(|_| random()).sum::<f32>() * 3.0 + if id % 9973 == 0 { 16.0 } else { 0.0 })
             .collect();
         let history: Vec<u32> = (0..1000).map(|_| (random() * size as f32) as u32).collect();
         let plain = SamplingOptions { seed: Some(1), ..SamplingOptions::default() };
