@@ -12,7 +12,7 @@ use ingle_cpu::{Cpu, Limits, Production};
 use ingle_engine::Flow;
 use ingle_engine::bench::{Bench, Case, Disturbance, Figure, Quiet, Spread, Work, median, step_bytes};
 use ingle_model::executor::Executor;
-use ingle_model::spec::KvBytes;
+use ingle_model::spec::{KvBytes, KvFormat};
 use ingle_model::{Source, families};
 use std::path::Path;
 use std::process::Command;
@@ -92,7 +92,7 @@ pub fn versus(options: &Options) -> Result<()> {
 fn measure(options: &Options) -> Result<(Rates, Limits)> {
     let source = Arc::new(Source::open(options.model)?);
     let spec = families::describe(&source)?;
-    let limits = Limits::new(Cpu::new(options.threads), step_bytes(&spec, KvBytes::F16))?;
+    let limits = Limits::new(Cpu::new(options.threads), step_bytes(&spec, KvBytes::of(KvFormat::default())))?;
     let mut executor: Box<dyn Executor> =
         Box::new(Production::load(spec, source, Cpu::new(options.threads), &mut |_| {})?);
     let prompt = Case { work: Work::Prefill { tokens: options.prompt }, depth: options.depth };
@@ -100,7 +100,7 @@ fn measure(options: &Options) -> Result<(Rates, Limits)> {
         work: Work::Decode { tokens: options.generate, batch: 1 },
         depth: options.depth + options.prompt,
     };
-    let mut bench = Bench::new(&mut *executor, &limits, KvBytes::F16, generate.context());
+    let mut bench = Bench::new(&mut *executor, &limits, KvBytes::of(KvFormat::default()), generate.context());
     let mut run = |case: Case| match case.tokens() {
         0 => Ok(None),
         _ => bench.measure(case, options.repeats, &mut |_| Flow::Continue).map(Some),

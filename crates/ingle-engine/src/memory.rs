@@ -2,7 +2,7 @@
 
 use crate::error::EngineError;
 use crate::model::ExecutorKind;
-use ingle_model::spec::{KvBytes, ModelSpec};
+use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use std::fmt;
 
 /// What a model takes of the memory, known before anything is loaded.
@@ -23,10 +23,15 @@ impl Demand {
     /// the mapped file, which the system may drop again, and keeps 32-bit keys and values.
     pub fn of(spec: &ModelSpec, executor: ExecutorKind, context: usize) -> Demand {
         // executors keep a recurrent state twice: as it is, and as it was at an earlier position to go back to
-        let kv = spec.kv_bytes(context as u64, KvBytes { state: 2.0 * KvBytes::F16.state, ..KvBytes::F16 });
+        let kv = |bytes: KvBytes| {
+            spec.kv_bytes(context as u64, KvBytes { state: 2.0 * bytes.state, ..bytes }) as u64
+        };
         match executor {
-            ExecutorKind::Production => Demand { weights: spec.resident_bytes(), kv: kv as u64, context },
-            ExecutorKind::Reference => Demand { weights: 0, kv: (2.0 * kv) as u64, context },
+            ExecutorKind::Production => {
+                let kv = kv(KvBytes::of(KvFormat::default()));
+                Demand { weights: spec.resident_bytes(), kv, context }
+            }
+            ExecutorKind::Reference => Demand { weights: 0, kv: kv(KvBytes::F32), context },
         }
     }
 

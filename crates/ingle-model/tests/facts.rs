@@ -28,7 +28,7 @@ fn parameters_and_kv_bytes_equal_the_recomputed_totals() {
         );
 
         // the table counts 16-bit caches, 8-bit indexer keys, and leaves the recurrent state out
-        let bytes = KvBytes { values: 2.0, indexer: 1.0, state: 0.0 };
+        let bytes = KvBytes { values: 2.0, row: 0.0, latent: 2.0, indexer: 1.0, state: 0.0 };
         let full = number(row, "kv_bytes_full").unwrap();
         let window = number(row, "kv_bytes_window").unwrap();
         let one = spec.kv_bytes(1, bytes);

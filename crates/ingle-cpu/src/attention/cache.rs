@@ -1,24 +1,40 @@
-//! Keys and values of one layer of one sequence, in 16-bit floats, in pages of 64 positions that are added as a
-//! sequence grows.
+//! Keys and values of one layer of one sequence, in integers, in pages of 64 positions that are added as a sequence
+//! grows.
 //!
-//! A page keeps keys with the position innermost, `[kv head][key dim][64]`, so that one vector holds one component of
-//! many positions and scores need no horizontal sums; values lie `[kv head][64][value dim]`.
+//! A row, one head's key or value of one position, is kept as integers and a scale, a bfloat16. They are 16-bit
+//! integers, as exact as 16-bit floats (and, unlike those, multiplied two at a time), or products of a signed byte and
+//! a factor that 32 components share, another byte. A page keeps for each KV head, one after the other:
+//!
+//! ```text
+//! keys           [key dim / 2][64][2]      two neighbouring components of a position side by side
+//! key factors    [key dim / 32][64]        8-bit pages only
+//! values         [32][value dim][2]        a component of two neighbouring positions side by side
+//! value factors  [value dim / 32][64]      8-bit pages only
+//! scales         [2][64]                   of keys, of values
+//! ```
+//!
+//! so that one vector holds two components of many positions, or two positions of many components, and nothing is
+//! summed across lanes (see `kernels::cached`).
 //!
 //! Where a layer sees only a window, pages wholly before it are taken for the positions to come: a sequence of any
 //! length holds its window, [`SLACK`] positions before it, the rows of the step, and what fills up the pages at both
 //! ends. It can go back as far as the pages it holds still cover a whole window.
-#![allow(unsafe_code)] // bytes of a page are read as 16-bit floats; threads write pages of their own
+#![allow(unsafe_code)] // bytes of a page are read as numbers; threads write heads of their own
 
 use crate::Cpu;
 use crate::buffer::{Buffer, OutOfMemory};
-use crate::kernels::PAGE;
+use crate::kernels::{CACHE_BLOCK, Kernels, PAGE, RowLimits};
 use crate::pool::Shares;
-use half::f16;
+use half::{bf16, f16};
+use ingle_model::spec::KvFormat;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Positions kept before a window, so that a sequence can take some tokens back without starting anew.
 pub(crate) const SLACK: usize = 64;
+/// Rows of a head that make waking other threads worth it.
+const MANY_ROWS: usize = 64;
 
 /// Sizes of a layer's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,38 +42,226 @@ pub(crate) struct CacheShape {
     pub(crate) kv_heads: usize,
     pub(crate) key_dim: usize,
     pub(crate) value_dim: usize,
+    pub(crate) format: KvFormat,
+}
+
+/// Where the numbers of one head begin in its part of a page, in bytes; keys begin it.
+struct Places {
+    key_factors: usize,
+    values: usize,
+    value_factors: usize,
+    scales: usize,
+    end: usize,
 }
 
 impl CacheShape {
-    fn keys(&self) -> usize {
-        self.kv_heads * self.key_dim * PAGE
+    /// Components of a key as they are kept: an even number.
+    pub(crate) fn key_width(&self) -> usize {
+        self.key_dim.next_multiple_of(2)
     }
 
-    fn page_values(&self) -> usize {
-        self.keys() + self.kv_heads * self.value_dim * PAGE
+    fn places(&self) -> Places {
+        let sizes = |width: usize| match self.format {
+            KvFormat::Bits16 => (width * size_of::<i16>() * PAGE, 0),
+            KvFormat::Bits8 => (width * PAGE, width.div_ceil(CACHE_BLOCK) * PAGE),
+        };
+        let ((keys, key_factors), (values, value_factors)) = (sizes(self.key_width()), sizes(self.value_dim));
+        let scales = keys + key_factors + values + value_factors;
+        Places {
+            key_factors: keys,
+            values: keys + key_factors,
+            value_factors: keys + key_factors + values,
+            scales,
+            end: scales + 2 * PAGE * size_of::<bf16>(),
+        }
     }
 
-    /// Rows of keys and values into a page, from position `slot` of it on.
-    fn fill(&self, page: &mut [f16], slot: usize, keys: &[f16], values: &[f16]) {
-        /// Rows turned together: so many that a column's share of a cache line is written at once, so few that their
-        /// lines stay in the cache whatever their distance.
-        const ROWS: usize = 8;
-        let (page_keys, page_values) = page.split_at_mut(self.keys());
-        let key_row = self.kv_heads * self.key_dim;
-        for (block, keys) in keys.chunks(ROWS * key_row).enumerate() {
-            let slot = slot + block * ROWS;
-            for (at, column) in page_keys.chunks_exact_mut(PAGE).enumerate() {
-                let keys = keys[at..].iter().step_by(key_row);
-                column[slot..].iter_mut().zip(keys).for_each(|(slot, key)| *slot = *key);
-            }
-        }
-        for (row, values) in values.chunks_exact(self.kv_heads * self.value_dim).enumerate() {
-            for (head, value) in values.chunks_exact(self.value_dim).enumerate() {
-                let at = (head * PAGE + slot + row) * self.value_dim;
-                page_values[at..at + self.value_dim].copy_from_slice(value);
+    fn page_bytes(&self) -> usize {
+        self.kv_heads * self.places().end
+    }
+
+    /// Stores rows of one head in its part of a page, from position `slot` on.
+    fn fill(&self, kernels: &Kernels, part: &mut [u8], slot: usize, rows: Rows, row: &mut Row) {
+        let CacheShape { key_dim, value_dim, .. } = *self;
+        let scales_at = self.places().scales;
+        let width = self.key_width().max(value_dim);
+        row.words.resize(width, 0);
+        row.bytes.resize(width, 0);
+        row.factors.resize(width.div_ceil(CACHE_BLOCK), 0);
+        for at in 0..rows.count {
+            let key = &rows.keys[(at * rows.kv_heads + rows.head) * key_dim..][..key_dim];
+            let value = &rows.values[(at * rows.kv_heads + rows.head) * value_dim..][..value_dim];
+            let scales = match self.format {
+                KvFormat::Bits16 => self.put_words(kernels, part, slot + at, key, value, &mut row.words),
+                KvFormat::Bits8 => self.put_bytes(kernels, part, slot + at, key, value, row),
+            };
+            for (of, scale) in scales.into_iter().enumerate() {
+                let place = scales_at + (of * PAGE + slot + at) * size_of::<bf16>();
+                part[place..place + 2].copy_from_slice(&bf16::from_f32(scale).to_ne_bytes());
             }
         }
     }
+
+    /// A key and a value in 16 bits; returns their scales.
+    fn put_words(
+        &self,
+        kernels: &Kernels,
+        part: &mut [u8],
+        slot: usize,
+        key: &[f32],
+        value: &[f32],
+        row: &mut [i16],
+    ) -> [f32; 2] {
+        let (keys, values) = words_mut(part).split_at_mut(self.places().values / size_of::<i16>());
+        let key_row = &mut row[..self.key_width()];
+        key_row[key.len()..].fill(0);
+        let key_scale = kernels.to_words(key, RowLimits::KEY, &mut key_row[..key.len()]);
+        for (two, column) in key_row.chunks_exact(2).zip(keys.chunks_exact_mut(2 * PAGE)) {
+            column[2 * slot..2 * slot + 2].copy_from_slice(two);
+        }
+        let value_row = &mut row[..value.len()];
+        let value_scale = kernels.to_words(value, RowLimits::VALUE, value_row);
+        let places = values[slot / 2 * value.len() * 2..].chunks_exact_mut(2);
+        places.zip(value_row).for_each(|(place, word)| place[slot % 2] = *word);
+        [key_scale, value_scale]
+    }
+
+    /// A key and a value in 8 bits; returns their scales.
+    fn put_bytes(
+        &self,
+        kernels: &Kernels,
+        part: &mut [u8],
+        slot: usize,
+        key: &[f32],
+        value: &[f32],
+        row: &mut Row,
+    ) -> [f32; 2] {
+        let Places { key_factors, values, value_factors, .. } = self.places();
+        let put_factors = |part: &mut [u8], from: usize, factors: &[u8]| {
+            let places = part[from + slot..].iter_mut().step_by(PAGE);
+            places.zip(factors).for_each(|(place, factor)| *place = *factor);
+        };
+        let blocks = |width: usize| width.div_ceil(CACHE_BLOCK);
+        let (key_row, factors) = (&mut row.bytes[..self.key_width()], &mut row.factors[..blocks(key.len())]);
+        key_row[key.len()..].fill(0);
+        let key_scale = kernels.to_bytes(key, RowLimits::KEY_8, &mut key_row[..key.len()], factors);
+        for (two, column) in key_row.chunks_exact(2).zip(part.chunks_exact_mut(2 * PAGE)) {
+            (column[2 * slot], column[2 * slot + 1]) = (two[0] as u8, two[1] as u8);
+        }
+        put_factors(part, key_factors, factors);
+        let (value_row, factors) = (&mut row.bytes[..value.len()], &mut row.factors[..blocks(value.len())]);
+        let value_scale = kernels.to_bytes(value, RowLimits::VALUE_8, value_row, factors);
+        let places = part[values + slot / 2 * value.len() * 2..].chunks_exact_mut(2);
+        places.zip(value_row).for_each(|(place, byte)| place[slot % 2] = *byte as u8);
+        put_factors(part, value_factors, factors);
+        [key_scale, value_scale]
+    }
+}
+
+/// Rows of one KV head, among those of all heads.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    head: usize,
+    kv_heads: usize,
+    count: usize,
+    /// `[count, kv_heads, key dim]`
+    keys: &'a [f32],
+    /// `[count, kv_heads, value dim]`
+    values: &'a [f32],
+}
+
+/// Memory for one row as integers.
+#[derive(Default)]
+struct Row {
+    words: Vec<i16>,
+    bytes: Vec<i8>,
+    factors: Vec<u8>,
+}
+
+thread_local! {
+    static ROW: RefCell<Row> = RefCell::default();
+}
+
+/// One KV head's rows of a page.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    bytes: &'a [u8],
+    shape: CacheShape,
+}
+
+impl<'a> Part<'a> {
+    /// Keys `[key width / 2][64][2]`, widened into `wide` if they are in 8 bits. Brings the values into the cache.
+    pub(super) fn keys<'b>(&self, kernels: &Kernels, wide: &'b mut [i16]) -> (&'b [i16], &'a [u8])
+    where
+        'a: 'b,
+    {
+        let Places { key_factors, values, scales, .. } = self.shape.places();
+        let (keys, ahead) = (&self.bytes[..key_factors], &self.bytes[values..scales]);
+        match self.shape.format {
+            KvFormat::Bits16 => (words(keys), ahead),
+            KvFormat::Bits8 => {
+                let wide = &mut wide[..keys.len()];
+                kernels.widen_keys(signed(keys), &self.bytes[key_factors..values], ahead, wide);
+                (wide, &[])
+            }
+        }
+    }
+
+    /// Values `[32][value dim][2]` of the first `positions`, widened into `wide` if they are in 8 bits, and what is left
+    /// of bringing `next`, the part after this one, into the cache.
+    pub(super) fn values<'b>(
+        &self,
+        kernels: &Kernels,
+        positions: usize,
+        next: Option<Part<'a>>,
+        wide: &'b mut [i16],
+    ) -> (&'b [i16], &'a [u8])
+    where
+        'a: 'b,
+    {
+        let Places { values, value_factors, scales, .. } = self.shape.places();
+        let rows = &self.bytes[values..value_factors];
+        let ahead = next.map_or(&[][..], |next| &next.bytes[..values]);
+        match self.shape.format {
+            KvFormat::Bits16 => (words(rows), ahead),
+            KvFormat::Bits8 => {
+                let wide = &mut wide[..rows.len()];
+                kernels.widen_values(
+                    signed(rows),
+                    &self.bytes[value_factors..scales],
+                    positions,
+                    ahead,
+                    wide,
+                );
+                (wide, &[])
+            }
+        }
+    }
+
+    /// Scales of keys and of values.
+    pub(super) fn scales(&self) -> (&'a [bf16; PAGE], &'a [bf16; PAGE]) {
+        // SAFETY: every bit pattern is a bfloat16; parts of a page are aligned.
+        let scales = unsafe { self.bytes[self.shape.places().scales..].align_to::<[bf16; PAGE]>().1 };
+        (&scales[0], &scales[1])
+    }
+}
+
+/// Bytes as 16-bit integers.
+fn words(bytes: &[u8]) -> &[i16] {
+    // SAFETY: every bit pattern is an integer; `align_to` splits off what is not aligned (nothing: buffers are aligned).
+    unsafe { bytes.align_to::<i16>().1 }
+}
+
+/// Bytes as 16-bit integers, to change.
+fn words_mut(bytes: &mut [u8]) -> &mut [i16] {
+    // SAFETY: as in `words`.
+    unsafe { bytes.align_to_mut::<i16>().1 }
+}
+
+/// Bytes as signed ones.
+fn signed(bytes: &[u8]) -> &[i8] {
+    // SAFETY: every bit pattern is an integer.
+    unsafe { bytes.align_to::<i8>().1 }
 }
 
 /// A layer's pages.
@@ -86,7 +290,7 @@ impl LayerKv {
             self.first += usize::from(old.is_some());
             let page = match old {
                 Some(page) => page,
-                None => Buffer::zeroed(self.shape.page_values() * size_of::<f16>())?,
+                None => Buffer::zeroed(self.shape.page_bytes())?,
             };
             self.pages.push_back(page);
         }
@@ -118,38 +322,39 @@ impl LayerKv {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        (self.pages.len() * self.shape.page_values() * size_of::<f16>()) as u64
+        (self.pages.len() * self.shape.page_bytes()) as u64
     }
 
     /// Stores rows of keys `[kv heads * key dim]` and values `[kv heads * value dim]` of the positions from `first` on,
     /// which there is room for.
-    pub(crate) fn store(&mut self, cpu: &Cpu, first: usize, keys: &[f16], values: &[f16]) {
+    pub(crate) fn store(&mut self, cpu: &Cpu, first: usize, keys: &[f32], values: &[f32]) {
         let (shape, first_page) = (self.shape, self.first);
-        let (key_row, value_row) = (shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim);
+        let CacheShape { kv_heads, key_dim, value_dim, .. } = shape;
+        let (key_row, value_row, size) = (kv_heads * key_dim, kv_heads * value_dim, shape.places().end);
         let positions = first..first + keys.len() / key_row;
-        let pages = Shares::new(self.pages.make_contiguous());
-        let touched = first / PAGE..positions.end.div_ceil(PAGE);
-        cpu.pool.for_chunks(touched.len(), 1, &|_, range| {
-            for page in touched.start + range.start..touched.start + range.end {
-                let inside = positions.start.max(page * PAGE)..positions.end.min((page + 1) * PAGE);
-                let rows = inside.start - first..inside.end - first;
-                let at = page - first_page;
-                // SAFETY: each page belongs to one task.
-                let page = halves_mut(unsafe { &mut pages.range(at..at + 1)[0] }.bytes_mut());
-                let keys = &keys[rows.start * key_row..rows.end * key_row];
-                let values = &values[rows.start * value_row..rows.end * value_row];
-                shape.fill(page, inside.start % PAGE, keys, values);
-            }
-        });
+        for page in first / PAGE..positions.end.div_ceil(PAGE) {
+            let inside = positions.start.max(page * PAGE)..positions.end.min((page + 1) * PAGE);
+            let (from, count) = (inside.start - first, inside.len());
+            let (keys, values) = (&keys[from * key_row..], &values[from * value_row..]);
+            let bytes = Shares::new(self.pages[page - first_page].bytes_mut());
+            cpu.pool.for_chunks(kv_heads, MANY_ROWS / count, &|_, heads| {
+                ROW.with_borrow_mut(|row| {
+                    for head in heads {
+                        // SAFETY: each head belongs to one task.
+                        let part = unsafe { bytes.range(head * size..(head + 1) * size) };
+                        let rows = Rows { head, kv_heads, count, keys, values };
+                        shape.fill(cpu.kernels, part, inside.start % PAGE, rows, row);
+                    }
+                });
+            });
+        }
     }
 
-    /// Keys `[key dim][64]` and values `[64][value dim]` of one KV head in one page.
-    pub(crate) fn tile(&self, page: usize, kv_head: usize) -> (&[f16], &[f16]) {
-        let CacheShape { key_dim, value_dim, .. } = self.shape;
-        let halves = halves(self.pages[page - self.first].bytes());
-        let (keys, values) = halves.split_at(self.shape.keys());
-        let (keys_of, values_of) = (key_dim * PAGE, value_dim * PAGE);
-        (&keys[kv_head * keys_of..][..keys_of], &values[kv_head * values_of..][..values_of])
+    /// One KV head's rows in one page.
+    pub(super) fn part(&self, page: usize, kv_head: usize) -> Part<'_> {
+        let size = self.shape.places().end;
+        let bytes = &self.pages[page - self.first].bytes()[kv_head * size..][..size];
+        Part { bytes, shape: self.shape }
     }
 }
 

@@ -5,9 +5,8 @@ use super::{Work, attend};
 use crate::Cpu;
 use crate::kernels::{Isa, Kernels, PAGE};
 use crate::sequences::Placed;
-use half::f16;
 use ingle_model::executor::SequenceId;
-use ingle_model::spec::{Attention, KeyValues, Visibility};
+use ingle_model::spec::{Attention, KeyValues, KvFormat, Visibility};
 
 const WINDOWS: [usize; 4] = [1, 7, 16, 128];
 const CHUNKS: [usize; 5] = [1, 3, 48, 64, 130];
@@ -33,13 +32,19 @@ fn attention(window: Option<usize>) -> Attention {
     }
 }
 
+const FORMATS: [KvFormat; 2] = [KvFormat::Bits16, KvFormat::Bits8];
+
 fn cache(attention: &Attention, window: Option<usize>) -> LayerKv {
+    cache_of(attention, window, KvFormat::Bits16)
+}
+
+fn cache_of(attention: &Attention, window: Option<usize>, format: KvFormat) -> LayerKv {
     let Attention { kv_heads, key_dim, value_dim, .. } = *attention;
-    LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window)
+    LayerKv::new(CacheShape { kv_heads, key_dim, value_dim, format }, window)
 }
 
 fn page_bytes(attention: &Attention) -> u64 {
-    (PAGE * attention.kv_heads * (attention.key_dim + attention.value_dim) * 2) as u64
+    (PAGE * attention.kv_heads * (2 * (attention.key_dim + attention.value_dim) + 4)) as u64
 }
 
 /// Numbers from -1 to 1 that depend on the position alone, so that a wrong page would show.
@@ -53,9 +58,8 @@ fn numbers(position: usize, count: usize, seed: u32) -> impl Iterator<Item = f32
 /// Grows a cache by a step of `rows` rows from `first` on, and stores them.
 fn fill(cpu: &Cpu, attention: &Attention, kv: &mut LayerKv, first: usize, rows: usize) {
     kv.grow(first..first + rows).unwrap();
-    let all = |width: usize, seed: u32| -> Vec<f16> {
-        let numbers = (first..first + rows).flat_map(|position| numbers(position, width, seed));
-        numbers.map(f16::from_f32).collect()
+    let all = |width: usize, seed: u32| -> Vec<f32> {
+        (first..first + rows).flat_map(|position| numbers(position, width, seed)).collect()
     };
     let keys = all(attention.kv_heads * attention.key_dim, 1);
     let values = all(attention.kv_heads * attention.value_dim, 2);
@@ -66,23 +70,115 @@ fn attended(cpu: &Cpu, attention: &Attention, kv: &LayerKv, first: usize, rows: 
     let width = attention.heads * attention.key_dim;
     let queries: Vec<f32> = (first..first + rows).flat_map(|at| numbers(at, width, 3)).collect();
     let placed = Placed { sequence: SequenceId(0), rows: 0..rows, first };
-    let all = [0.5, -0.5, 1.0, 0.0, -2.0, 3.0];
-    let sinks = if attention.sinks { &all[..] } else { &[] };
-    let work = Work { attention, kv, placed: &placed, queries: &queries, sinks };
+    let sinks = sinks(attention);
+    let work = Work { attention, kv, placed: &placed, queries: &queries, sinks: &sinks };
     let mut out = vec![f32::NAN; rows * attention.heads * attention.value_dim];
     attend(cpu, &work, &mut Vec::new(), &mut out);
     out
 }
 
+fn sinks(attention: &Attention) -> Vec<f32> {
+    let all = [0.5, -0.5, 1.0, 0.0, -2.0, 3.0];
+    (0..attention.heads).filter(|_| attention.sinks).map(|head| all[head % all.len()]).collect()
+}
+
+/// What [`attended`] is by definition, in 64-bit floats and with the numbers as they were before they were stored.
+fn exact(attention: &Attention, first: usize, rows: usize) -> Vec<f64> {
+    let Attention { heads, kv_heads, key_dim, value_dim, .. } = *attention;
+    let row = |position: usize, heads: usize, width: usize, seed: u32| -> Vec<f64> {
+        numbers(position, heads * width, seed).map(f64::from).collect()
+    };
+    let end = first + rows;
+    let keys: Vec<Vec<f64>> = (0..end).map(|at| row(at, kv_heads, key_dim, 1)).collect();
+    let values: Vec<Vec<f64>> = (0..end).map(|at| row(at, kv_heads, value_dim, 2)).collect();
+    let sinks = sinks(attention);
+    let mut out = Vec::new();
+    for position in first..end {
+        let queries = row(position, heads, key_dim, 3);
+        for (head, query) in queries.chunks_exact(key_dim).enumerate() {
+            let kv_head = head / (heads / kv_heads);
+            let score = |at: usize| {
+                let key = &keys[at][kv_head * key_dim..][..key_dim];
+                let score: f64 =
+                    query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * f64::from(attention.scale);
+                attention.soft_cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+            };
+            let weights: Vec<(usize, f64)> =
+                attention.seen(position, end).map(|at| (at, score(at).exp())).collect();
+            let sink = sinks.get(head).map_or(0.0, |&sink| f64::from(sink).exp());
+            let all: f64 = sink + weights.iter().map(|weight| weight.1).sum::<f64>();
+            out.extend((0..value_dim).map(|at| -> f64 {
+                weights
+                    .iter()
+                    .map(|&(from, weight)| weight / all * values[from][kv_head * value_dim + at])
+                    .sum()
+            }));
+        }
+    }
+    out
+}
+
+/// Mean square of the difference as a share of the mean square.
+fn relative_error(ours: &[f32], exact: &[f64]) -> f64 {
+    let difference: f64 = ours.iter().zip(exact).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
+    difference / exact.iter().map(|x| x * x).sum::<f64>()
+}
+
+#[test]
+fn attention_is_its_definition_for_any_shape() {
+    let shapes = [
+        (1, 1, 64, 64),
+        (4, 2, 80, 80),
+        (8, 2, 96, 96),
+        (5, 1, 128, 128),
+        (16, 2, 64, 64),
+        (16, 1, 192, 128),
+        (2, 1, 256, 256),
+        (40, 1, 16, 40),
+        (3, 3, 7, 5),
+    ];
+    for kernels in Isa::ALL.into_iter().filter_map(Kernels::for_isa) {
+        let cpu = Cpu::with(2, kernels);
+        for (at, (heads, kv_heads, key_dim, value_dim)) in shapes.into_iter().enumerate() {
+            for (turn, (positions, rows)) in
+                [(1, 1), (63, 2), (64, 1), (65, 3), (130, 67), (1000, 1)].into_iter().enumerate()
+            {
+                // the options take turns: all of them, not all combinations
+                let turn = at + turn;
+                let attention = Attention {
+                    heads,
+                    kv_heads,
+                    key_dim,
+                    value_dim,
+                    sinks: turn % 2 == 0,
+                    soft_cap: (turn % 3 == 0).then_some(2.0),
+                    ..attention([None, Some(100), Some(40)][turn % 3])
+                };
+                let first = positions - rows;
+                let expected = exact(&attention, first, rows);
+                for format in FORMATS {
+                    let mut kv = cache_of(&attention, attention.window, format);
+                    fill(&cpu, &attention, &mut kv, 0, positions);
+                    let ours = attended(&cpu, &attention, &kv, first, rows);
+                    let error = relative_error(&ours, &expected);
+                    let within = if format == KvFormat::Bits16 { 2e-6 } else { 4e-4 };
+                    let isa = kernels.isa();
+                    assert!(error < within, "{isa:?} {format:?} {attention:?} {positions} {rows}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_window_attends_as_a_full_cache_does_at_any_chunk_size() {
-    for isa in Isa::ALL {
+    for (isa, format) in Isa::ALL.into_iter().flat_map(|isa| FORMATS.map(|format| (isa, format))) {
         let Some(kernels) = Kernels::for_isa(isa) else { continue };
         let cpu = Cpu::with(2, kernels);
         for (window, chunk) in WINDOWS.into_iter().flat_map(|window| CHUNKS.map(|chunk| (window, chunk))) {
             let attention = attention(Some(window));
-            let mut windowed = cache(&attention, Some(window));
-            let mut full = cache(&attention, None);
+            let mut windowed = cache_of(&attention, Some(window), format);
+            let mut full = cache_of(&attention, None, format);
             let mut first = 0;
             while first < 420 {
                 let rows = if first > 300 { 1 } else { chunk };

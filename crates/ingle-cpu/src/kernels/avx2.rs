@@ -129,6 +129,23 @@ impl<D: Dots> Lanes for Avx2<D> {
         _mm_storeu_si128(to.cast(), bytes);
     }
     #[inline(always)]
+    unsafe fn load_words(from: *const i8) -> Self::Ints {
+        (
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())),
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(16).cast())),
+        )
+    }
+    #[inline(always)]
+    unsafe fn store_words(to: *mut i16, v: Self::Ints) {
+        // as above
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(v.0, v.1));
+        _mm256_storeu_si256(to.cast(), words);
+    }
+    #[inline(always)]
+    unsafe fn mul_words(a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        both!(_mm256_mullo_epi16(a, b))
+    }
+    #[inline(always)]
     unsafe fn and(a: Self::Ints, b: Self::Ints) -> Self::Ints {
         both!(_mm256_and_si256(a, b))
     }

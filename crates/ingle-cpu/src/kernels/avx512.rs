@@ -5,6 +5,7 @@
 // Contract of `lanes`.
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -55,6 +56,19 @@ impl LookUp for Permute {
     }
 }
 
+/// `vpdpwssd` by name: the compiler makes two instructions of some intrinsics, hoping for a shorter wait, which is slower
+/// wherever many sums are under way.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn dot_words(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    asm!(
+        "vpdpwssd {0}, {1}, {2}",
+        inout(zmm_reg) sum, in(zmm_reg) a, in(zmm_reg) b,
+        options(pure, nomem, nostack, preserves_flags)
+    );
+    sum
+}
+
 #[inline(always)]
 unsafe fn count(bits: i32) -> __m128i {
     _mm_cvtsi32_si128(bits)
@@ -91,6 +105,18 @@ impl<T: LookUp> Lanes for Avx512<T> {
     #[inline(always)]
     unsafe fn store_bytes(to: *mut i8, v: __m512i) {
         _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(v));
+    }
+    #[inline(always)]
+    unsafe fn load_words(from: *const i8) -> __m512i {
+        _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store_words(to: *mut i16, v: __m512i) {
+        _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(v));
+    }
+    #[inline(always)]
+    unsafe fn mul_words(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_mullo_epi16(a, b)
     }
     #[inline(always)]
     unsafe fn and(a: __m512i, b: __m512i) -> __m512i {
@@ -150,7 +176,7 @@ impl<T: LookUp> Lanes for Avx512<T> {
     }
     #[inline(always)]
     unsafe fn dot_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        _mm512_dpwssd_epi32(sum, a, b)
+        dot_words(sum, a, b)
     }
     #[inline(always)]
     unsafe fn look_up_low(table: __m512i, v: __m512i) -> __m512i {

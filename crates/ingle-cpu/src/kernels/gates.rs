@@ -154,8 +154,9 @@ pub(super) unsafe fn soft_cap<L: Lanes>(x: &mut [f32], cap: f32) {
     }
 }
 
+/// `cap tanh(x / cap)` for `2 / cap` and `cap`.
 #[inline(always)]
-unsafe fn capped<L: Lanes>(x: L::Floats, twice_inverse: L::Floats, cap: L::Floats) -> L::Floats {
+pub(super) unsafe fn capped<L: Lanes>(x: L::Floats, twice_inverse: L::Floats, cap: L::Floats) -> L::Floats {
     // exp(2 y) - 1 = 2^n (e^r - 1) + (2^n - 1): nothing is lost near zero, where n is 0
     let Power { less_one, two_n } = power::<L>(L::mul_f(x, twice_inverse));
     let m = L::fma(two_n, less_one, L::sub_f(two_n, L::splat_f(1.0)));

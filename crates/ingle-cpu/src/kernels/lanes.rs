@@ -35,6 +35,12 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_bytes(from: *const u8) -> Self::Ints;
     /// 16 integers within -128 to 127 as bytes. Others are cut off somehow.
     unsafe fn store_bytes(to: *mut i8, v: Self::Ints);
+    /// 32 signed bytes as 16-bit numbers, two to a lane.
+    unsafe fn load_words(from: *const i8) -> Self::Ints;
+    /// 16 integers of 16 signed bits. Others are cut off somehow.
+    unsafe fn store_words(to: *mut i16, v: Self::Ints);
+    /// The low halves of products of 16-bit numbers, two to a lane.
+    unsafe fn mul_words(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn and(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn or(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
@@ -118,13 +124,13 @@ macro_rules! compile {
 macro_rules! kernel_table {
     ($isa:expr, $lanes:ty, $features:literal) => {
         static TABLE: $crate::kernels::Kernels = {
-            use half::f16;
+            use half::{bf16, f16};
 
             use $crate::kernels::lanes::compile;
-            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PageWeights, Strided, Tile};
             use $crate::kernels::panels::{self, Exact, Higher, Panels, Raised, Wide};
-            use $crate::kernels::{TileKernel, TileKernels};
-            use $crate::kernels::{blocks, delta, floats, gates, pages, peaks, superblocks, tiles, vectors};
+            use $crate::kernels::{CachedKernels, RowLimits, Softmax, TileKernel, TileKernels};
+            use $crate::kernels::{DeltaGates, FloatRows, Int8Rows, PAGE, PageWeights, Strided, Tile};
+            use $crate::kernels::{blocks, cached, delta, floats, gates, pages, peaks, superblocks, tiles, vectors};
 
             type L = $lanes;
             compile!($features float_f32(w: &[u8], x: FloatRows<'_>, t: &mut Tile) = floats::multiply::<L, floats::F32>);
@@ -204,6 +210,29 @@ macro_rules! kernel_table {
             compile!($features page_accumulate(
                 weights: &PageWeights, values: &[f16], positions: usize, ahead: &[f16], out: &mut [&mut [f32]]
             ) = pages::accumulate::<L>);
+            compile!($features dots(
+                queries: &[i16], keys: &[i16], ahead: &[u8], out: &mut [[i32; PAGE]]
+            ) = cached::text::dots::<L>);
+            compile!($features weigh(
+                dots: &[[i32; PAGE]], key_scales: &[bf16; PAGE], value_scales: &[bf16; PAGE],
+                soft_cap: Option<f32>, rows: &mut [Softmax], weights: &mut [[i16; PAGE]]
+            ) = cached::text::weigh::<L>);
+            compile!($features sum_values(
+                weights: &[[i16; PAGE]], rows: &[Softmax], values: &[i16], positions: usize, ahead: &[u8],
+                out: &mut [f32]
+            ) = cached::text::sum_values::<L>);
+            compile!($features to_words(
+                x: &[f32], limits: RowLimits, out: &mut [i16]
+            ) -> f32 = cached::text::to_words::<L>);
+            compile!($features to_bytes(
+                x: &[f32], limits: RowLimits, out: &mut [i8], factors: &mut [u8]
+            ) -> f32 = cached::text::to_bytes::<L>);
+            compile!($features widen_keys(
+                bytes: &[i8], factors: &[u8], ahead: &[u8], out: &mut [i16]
+            ) = cached::text::widen_keys::<L>);
+            compile!($features widen_values(
+                bytes: &[i8], factors: &[u8], positions: usize, ahead: &[u8], out: &mut [i16]
+            ) = cached::text::widen_values::<L>);
             compile!($features peak_integers(rounds: usize) -> u64 = peaks::integers::<L>);
             compile!($features peak_floats(rounds: usize) -> u64 = peaks::floats::<L>);
             compile!($features read(bytes: &[u8]) = peaks::read::<L>);
@@ -255,6 +284,15 @@ macro_rules! kernel_table {
                 exp_sum,
                 page_scores,
                 page_accumulate,
+                cached: CachedKernels {
+                    dots,
+                    weigh,
+                    sum_values,
+                    to_words,
+                    to_bytes,
+                    widen_keys,
+                    widen_values,
+                },
                 peak_integers,
                 peak_floats,
                 read,

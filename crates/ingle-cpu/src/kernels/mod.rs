@@ -8,6 +8,7 @@
 
 mod ahead;
 mod blocks;
+mod cached;
 mod delta;
 mod features;
 mod floats;
@@ -43,6 +44,7 @@ mod bounds_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cached::{CACHE_BLOCK, CachedKernels, RowLimits, Softmax};
 pub use features::features;
 pub(crate) use panels::{Panels, Raised};
 pub use table::{Isa, Kernels};
@@ -54,7 +56,7 @@ pub const GROUP: usize = 16;
 pub const BATCH: usize = 8;
 /// Cached positions in a page.
 pub const PAGE: usize = 64;
-/// Most queries of one call over a page.
+/// Most queries of one call over a page of floats.
 pub const QUERIES: usize = 16;
 /// Scores or weights of some queries at the positions of a page.
 pub type PageWeights = [[f32; PAGE]; QUERIES];

@@ -181,6 +181,26 @@ impl<D: Dots> Lanes for Neon<D> {
         vst1q_u8(to.cast(), vcombine_u8(vmovn_u16(low), vmovn_u16(high)));
     }
     #[inline(always)]
+    unsafe fn load_words(from: *const i8) -> Self::Ints {
+        let (low, high) = (vld1q_s8(from), vld1q_s8(from.add(16)));
+        [
+            vreinterpretq_u32_s16(vmovl_s8(vget_low_s8(low))),
+            vreinterpretq_u32_s16(vmovl_high_s8(low)),
+            vreinterpretq_u32_s16(vmovl_s8(vget_low_s8(high))),
+            vreinterpretq_u32_s16(vmovl_high_s8(high)),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn store_words(to: *mut i16, v: Self::Ints) {
+        vst1q_u16(to.cast(), vcombine_u16(vmovn_u32(v[0]), vmovn_u32(v[1])));
+        vst1q_u16(to.add(8).cast(), vcombine_u16(vmovn_u32(v[2]), vmovn_u32(v[3])));
+    }
+    #[inline(always)]
+    unsafe fn mul_words(a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        let mul = |a, b| vreinterpretq_u32_u16(vmulq_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
+        [mul(a[0], b[0]), mul(a[1], b[1]), mul(a[2], b[2]), mul(a[3], b[3])]
+    }
+    #[inline(always)]
     unsafe fn and(a: Self::Ints, b: Self::Ints) -> Self::Ints {
         [vandq_u32(a[0], b[0]), vandq_u32(a[1], b[1]), vandq_u32(a[2], b[2]), vandq_u32(a[3], b[3])]
     }

@@ -38,6 +38,7 @@ macro_rules! by_queries {
         $call
     }};
 }
+pub(super) use by_queries;
 
 #[inline(always)]
 pub(super) unsafe fn scores<L: Lanes>(
@@ -155,7 +156,7 @@ unsafe fn columns<L: Lanes, const Q: usize, const N: usize>(
 }
 
 /// Cache lines still to be asked for, a few at each step of a loop.
-struct Fetch {
+pub(super) struct Fetch {
     next: *const u8,
     end: *const u8,
     bytes: usize,
@@ -164,14 +165,14 @@ struct Fetch {
 impl Fetch {
     /// Spreads the lines of `ahead` over `steps` steps.
     #[inline(always)]
-    fn new(ahead: &[f16], steps: usize) -> Fetch {
+    pub(super) fn new<T>(ahead: &[T], steps: usize) -> Fetch {
         let range = ahead.as_ptr_range();
         let bytes = size_of_val(ahead).div_ceil(steps.max(1)).next_multiple_of(64);
         Fetch { next: range.start.cast(), end: range.end.cast(), bytes }
     }
 
     #[inline(always)]
-    unsafe fn next<L: Lanes>(&mut self) {
+    pub(super) unsafe fn next<L: Lanes>(&mut self) {
         if self.next < self.end {
             for line in (0..self.bytes).step_by(64) {
                 L::prefetch(self.next.wrapping_add(line));

@@ -46,6 +46,7 @@ pub(super) fn table() -> &'static Kernels {
         exp_sum,
         page_scores,
         page_accumulate,
+        cached: super::cached::SCALAR,
         peak_integers,
         peak_floats,
         read,

@@ -6,8 +6,8 @@ use ingle_model::spec::{Activation, PlainActivation};
 
 use super::{BlockKernel, FloatKernel, Panels, Raised, SuperblockKernel, TileKernel, TileKernels};
 use super::{
-    DELTA_PANEL, DeltaGates, FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES, Strided, Tile,
-    scalar,
+    CachedKernels, DELTA_PANEL, DeltaGates, FloatRows, GroupKernel, Int8Rows, PAGE, PageWeights, QUERIES,
+    Strided, Tile, scalar,
 };
 
 /// An instruction set that kernels are written for.
@@ -98,6 +98,7 @@ pub struct Kernels {
     pub(super) exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     pub(super) page_scores: unsafe fn(&[&[f32]], &[f16], &[f16], &mut PageWeights),
     pub(super) page_accumulate: unsafe fn(&PageWeights, &[f16], usize, &[f16], &mut [&mut [f32]]),
+    pub(super) cached: CachedKernels,
     pub(super) peak_integers: unsafe fn(usize) -> u64,
     pub(super) peak_floats: unsafe fn(usize) -> u64,
     pub(super) read: unsafe fn(&[u8]),

@@ -267,7 +267,7 @@ pub(super) unsafe fn exp_sum<L: Lanes>(x: &mut [f32], shift: f32) -> f32 {
 
 /// The largest magnitude in `x` (whole vectors): compared as integers, in which order "not a number" is the largest.
 #[inline(always)]
-unsafe fn largest_magnitude<L: Lanes>(x: *const f32, len: usize) -> f32 {
+pub(super) unsafe fn largest_magnitude<L: Lanes>(x: *const f32, len: usize) -> f32 {
     let magnitude = L::splat(0x7fff_ffff);
     let mut largest = L::splat(0);
     for i in (0..len).step_by(16) {

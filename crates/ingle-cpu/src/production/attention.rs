@@ -12,9 +12,8 @@ use crate::attention::{Work, attend};
 use crate::matrix::{Matrix, Product, multiply};
 use crate::pool::Shares;
 use crate::sequences::Sequences;
-use half::f16;
 use ingle_model::executor::ExecutorError;
-use ingle_model::spec::{Attention, Visibility};
+use ingle_model::spec::{Attention, KvFormat, Visibility};
 use std::ops::Range;
 
 /// Rows that a thread takes at once where little is done to each.
@@ -52,20 +51,18 @@ pub(super) struct Scratch {
     values: Vec<f32>,
     attended: Vec<f32>,
     partial: Vec<f32>,
-    half_keys: Vec<f16>,
-    half_values: Vec<f16>,
 }
 
 impl AttentionBlock {
     /// An empty cache.
-    pub(super) fn cache(&self) -> LayerCache {
+    pub(super) fn cache(&self, format: KvFormat) -> LayerCache {
         if self.own.is_none() {
             return LayerCache::Elsewhere;
         }
         let Attention { kv_heads, key_dim, value_dim, visibility, .. } = self.spec;
         // rows that look ahead go through in one step, in which every position is seen by some row
         let window = self.spec.window.filter(|_| visibility == Visibility::Causal);
-        LayerCache::Attention(LayerKv::new(CacheShape { kv_heads, key_dim, value_dim }, window))
+        LayerCache::Attention(LayerKv::new(CacheShape { kv_heads, key_dim, value_dim, format }, window))
     }
 
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
@@ -144,23 +141,19 @@ impl AttentionBlock {
         }
     }
 
-    /// Of every row, in one region: biases, the gates apart, norms and rotation of the heads where the network has them,
-    /// and keys and values as the cache keeps them.
+    /// Of every row, in one region: biases, the gates apart, norms and rotation of the heads where the network has them.
     fn finish_rows(&self, step: &Step, scratch: &mut Scratch) {
         let (cpu, rows) = (step.cpu, step.rows);
         let Attention { heads, kv_heads, key_dim, value_dim, .. } = self.spec;
         let (query_row, key_row, value_row) = (heads * key_dim, kv_heads * key_dim, kv_heads * value_dim);
-        let Scratch { queries, with_gates, gates, keys, values, half_keys, half_values, .. } = scratch;
+        let Scratch { queries, with_gates, gates, keys, values, .. } = scratch;
         if self.spec.output_gate {
             queries.resize(rows * query_row, 0.0);
             gates.resize(rows * query_row, 0.0);
         }
-        half_keys.resize(rows * key_row, f16::ZERO);
-        half_values.resize(rows * value_row, f16::ZERO);
         let (queries, with_gates, gates) =
             (Shares::new(queries), Shares::new(with_gates), Shares::new(gates));
         let (keys, values) = (Shares::new(keys), Shares::new(values));
-        let (half_keys, half_values) = (Shares::new(half_keys), Shares::new(half_values));
         let rotation = self.spec.rope.map(|rope| &step.rotations[rope]);
         let heads = Heads { cpu, width: key_dim, rotation };
         cpu.pool.for_chunks(rows, ROWS, &|_, range| {
@@ -190,11 +183,6 @@ impl AttentionBlock {
                 if let Some(norm) = &own.value_norm {
                     norm.apply_in_place(cpu, value);
                 }
-                // SAFETY: as above.
-                let (half_key, half_value) =
-                    unsafe { (half_keys.range(part(key_row)), half_values.range(part(value_row))) };
-                cpu.kernels.to_f16(key, half_key);
-                cpu.kernels.to_f16(value, half_value);
             }
         });
     }
@@ -207,16 +195,14 @@ impl AttentionBlock {
         sequences: &mut Sequences<Vec<LayerCache>>,
         scratch: &Scratch,
     ) -> Result<(), ExecutorError> {
-        let Scratch { half_keys, half_values, .. } = scratch;
+        let Scratch { keys, values, .. } = scratch;
         let Attention { kv_heads, key_dim, value_dim, .. } = self.spec;
         let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
         for placed in step.placed {
             let kv = sequences.get_mut(placed.sequence)?.kv[index].attention()?;
             let Range { start, end } = placed.rows;
-            let (keys, values) = (
-                &half_keys[start * key_row..end * key_row],
-                &half_values[start * value_row..end * value_row],
-            );
+            let keys = &keys[start * key_row..end * key_row];
+            let values = &values[start * value_row..end * value_row];
             kv.store(step.cpu, placed.first, keys, values);
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::Cpu;
 use crate::matrix::{Activations, Matrix, View};
 use crate::sequences::{Placed, Sequences};
 use ingle_model::executor::ExecutorError;
+use ingle_model::spec::KvFormat;
 
 /// A layer's packed weights.
 pub(super) struct Layer {
@@ -137,10 +138,10 @@ impl Layer {
         }
     }
 
-    /// An empty cache for the layer's mixer.
-    pub(super) fn cache(&self) -> LayerCache {
+    /// An empty cache for the layer's mixer; `format` is that of keys and values.
+    pub(super) fn cache(&self, format: KvFormat) -> LayerCache {
         match &self.mixer {
-            MixerBlock::Attention(attention) => attention.cache(),
+            MixerBlock::Attention(attention) => attention.cache(format),
             MixerBlock::DeltaNet(delta) => LayerCache::DeltaNet(delta.cache()),
             MixerBlock::Latent(latent) => LayerCache::Latent(latent.cache()),
         }

@@ -16,8 +16,8 @@ use crate::matrix::{Matrix, PackError, StoredRows};
 use crate::sequences::Sequences;
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{
-    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Head, KeyValues, Mixer, ModelSpec, Norm,
-    NormKind, Role, TensorSpec, TokenBlock,
+    Activation, Attention, DecayForm, FeedForward, GatedDeltaNet, Head, KeyValues, KvFormat, Mixer,
+    ModelSpec, Norm, NormKind, Role, TensorSpec, TokenBlock,
 };
 use ingle_model::{Error, Source};
 use std::ops::Range;
@@ -60,6 +60,7 @@ pub(super) fn load(
         head,
         rotations,
         sequences,
+        kv_format: KvFormat::default(),
         scratch,
         rows: Rows::default(),
         source,

@@ -29,7 +29,7 @@ use cache::LayerCache;
 use embedding::EmbeddingBlock;
 use head::HeadBlock;
 use ingle_model::executor::{Batch, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
-use ingle_model::spec::ModelSpec;
+use ingle_model::spec::{KvFormat, ModelSpec};
 use ingle_model::{Format, Source};
 pub use latent::LatentTimes;
 use layer::{Layer, Scratch, Step};
@@ -52,6 +52,7 @@ pub struct Production {
     head: Option<HeadBlock>,
     rotations: Vec<Rotation>,
     sequences: Sequences<Vec<LayerCache>>,
+    kv_format: KvFormat,
     scratch: Scratch,
     rows: Rows,
 }
@@ -90,6 +91,12 @@ impl Production {
     pub fn experts_held(&self) -> (usize, usize) {
         let experts = self.layers.iter().filter_map(Layer::experts);
         experts.fold((0, 0), |(held, all), block| (held + block.held(), all + block.spec.experts))
+    }
+
+    /// Keeps keys and values of sequences that are opened from now on in this format. Latent rows and recurrent states
+    /// have one format only.
+    pub fn keep_kv_as(&mut self, format: KvFormat) {
+        self.kv_format = format;
     }
 
     /// The processor it runs on.
@@ -207,7 +214,7 @@ impl Executor for Production {
     }
 
     fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError> {
-        let kv = self.layers.iter().map(Layer::cache).collect();
+        let kv = self.layers.iter().map(|layer| layer.cache(self.kv_format)).collect();
         Ok(self.sequences.open(context, kv))
     }
 

@@ -180,6 +180,6 @@ fn what_an_earlier_layer_caches_is_there_after_many_pages_and_after_a_step_back(
     let error = median_error(&again, &expected[280 * vocabulary..], vocabulary);
     assert!(error < 1e-5, "after the step back: {error}");
     // one full layer with 2 heads of 48, two windowed ones with 2 heads of 24 and three pages; the others cache nothing
-    let row = |width: usize| (2 * 2 * width * size_of::<u16>()) as u64;
+    let row = |width: usize| (2 * 2 * (width + 1) * size_of::<u16>()) as u64; // numbers and their scale
     assert_eq!(executor.kv_bytes(), 320 * row(48) + 2 * 192 * row(24));
 }

@@ -93,6 +93,21 @@ pub struct KvSpec {
     pub kind: KvKind,
     /// Values per position ([`KvKind::Recurrent`]: in all).
     pub values: usize,
+    /// Keys and values of heads that they are parted into, per position; 0 for other kinds.
+    pub rows: usize,
+}
+
+impl KvSpec {
+    /// Bytes of a position ([`KvKind::Recurrent`]: of the state).
+    fn bytes(&self, kv: KvBytes) -> f64 {
+        let values = self.values as f64;
+        match self.kind {
+            KvKind::Full | KvKind::Window(_) => values * kv.values + self.rows as f64 * kv.row,
+            KvKind::Latent => values * kv.latent,
+            KvKind::Indexer => values * kv.indexer,
+            KvKind::Recurrent => values * kv.state,
+        }
+    }
 }
 
 /// Kinds of cache.
@@ -110,11 +125,25 @@ pub enum KvKind {
     Recurrent,
 }
 
+/// How an executor keeps keys and values of attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// 16-bit integers, with a 16-bit scale per row (one head's key or value of one position).
+    #[default]
+    Bits16,
+    /// 8-bit integers, with an 8-bit factor per 32 of them and a 16-bit scale per row.
+    Bits8,
+}
+
 /// Bytes per cached value, by kind of cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KvBytes {
-    /// Keys, values and latent rows.
+    /// Keys and values.
     pub values: f64,
+    /// What each of their rows takes besides.
+    pub row: f64,
+    /// Latent rows.
+    pub latent: f64,
     /// Indexer keys.
     pub indexer: f64,
     /// Recurrent state.
@@ -122,8 +151,20 @@ pub struct KvBytes {
 }
 
 impl KvBytes {
-    /// 16-bit caches with a 32-bit recurrent state.
-    pub const F16: KvBytes = KvBytes { values: 2.0, indexer: 2.0, state: 4.0 };
+    /// Caches in 16-bit floats with a 32-bit recurrent state.
+    pub const F16: KvBytes = KvBytes { values: 2.0, row: 0.0, latent: 2.0, indexer: 2.0, state: 4.0 };
+
+    /// Everything in 32-bit floats.
+    pub const F32: KvBytes = KvBytes { values: 4.0, row: 0.0, latent: 4.0, indexer: 4.0, state: 4.0 };
+
+    /// Keys and values in a format, all else as in [`F16`](Self::F16).
+    pub fn of(format: KvFormat) -> KvBytes {
+        let values = match format {
+            KvFormat::Bits16 => 2.0,
+            KvFormat::Bits8 => 1.0 + 1.0 / 32.0,
+        };
+        KvBytes { values, row: 2.0, ..KvBytes::F16 }
+    }
 }
 
 impl Mixer {
@@ -145,19 +186,21 @@ impl Mixer {
                     (Visibility::Causal, Some(window)) => KvKind::Window(window),
                     _ => KvKind::Full,
                 };
-                vec![KvSpec { kind, values: attention.kv_heads * (attention.key_dim + attention.value_dim) }]
+                let values = attention.kv_heads * (attention.key_dim + attention.value_dim);
+                vec![KvSpec { kind, values, rows: 2 * attention.kv_heads }]
             }
             Mixer::Latent(latent) => {
-                let mut kv = vec![KvSpec { kind: KvKind::Latent, values: latent.kv_rank + latent.rope_dim }];
+                let values = latent.kv_rank + latent.rope_dim;
+                let mut kv = vec![KvSpec { kind: KvKind::Latent, values, rows: 0 }];
                 let keys = latent.indexer.as_ref().map(|indexer| indexer.head_dim);
-                kv.extend(keys.map(|values| KvSpec { kind: KvKind::Indexer, values }));
+                kv.extend(keys.map(|values| KvSpec { kind: KvKind::Indexer, values, rows: 0 }));
                 kv
             }
             Mixer::DeltaNet(delta) => {
                 let values = delta.value_heads * delta.value_dim;
                 let mixed = 2 * delta.key_heads * delta.key_dim + values;
                 let state = values * delta.key_dim + mixed * (delta.convolution.saturating_sub(1));
-                vec![KvSpec { kind: KvKind::Recurrent, values: state }]
+                vec![KvSpec { kind: KvKind::Recurrent, values: state, rows: 0 }]
             }
         }
     }
@@ -197,11 +240,10 @@ impl Mixer {
         self.cached()
             .iter()
             .map(|kv| match kv.kind {
-                KvKind::Full => kv.values as f64 * context * bytes.values,
-                KvKind::Window(window) => kv.values as f64 * context.min(window as f64) * bytes.values,
-                KvKind::Latent => kv.values as f64 * latent_seen * bytes.values,
-                KvKind::Indexer => kv.values as f64 * context * bytes.indexer,
-                KvKind::Recurrent => kv.values as f64 * bytes.state,
+                KvKind::Full | KvKind::Indexer => context * kv.bytes(bytes),
+                KvKind::Window(window) => context.min(window as f64) * kv.bytes(bytes),
+                KvKind::Latent => latent_seen * kv.bytes(bytes),
+                KvKind::Recurrent => kv.bytes(bytes),
             })
             .sum()
     }
@@ -284,10 +326,9 @@ impl ModelSpec {
             .iter()
             .flat_map(|layer| layer.mixer.kv())
             .map(|spec| match spec.kind {
-                KvKind::Full | KvKind::Latent => spec.values as f64 * context * kv.values,
-                KvKind::Window(window) => spec.values as f64 * context.min(window as f64) * kv.values,
-                KvKind::Indexer => spec.values as f64 * context * kv.indexer,
-                KvKind::Recurrent => spec.values as f64 * kv.state,
+                KvKind::Full | KvKind::Latent | KvKind::Indexer => context * spec.bytes(kv),
+                KvKind::Window(window) => context.min(window as f64) * spec.bytes(kv),
+                KvKind::Recurrent => spec.bytes(kv),
             })
             .sum()
     }

@@ -13,7 +13,7 @@ mod rope;
 mod tensors;
 mod unused;
 
-pub use cost::{Cost, KvBytes, KvKind, KvSpec, Load, Part};
+pub use cost::{Cost, KvBytes, KvFormat, KvKind, KvSpec, Load, Part};
 pub use embedding::{Embedding, LayerInputs, PooledRow, Pooling};
 pub use feed_forward::{
     Activation, Apart, Dense, ExpertGroups, FeedForward, Gating, GroupScore, MixtureOfExperts, Plain,

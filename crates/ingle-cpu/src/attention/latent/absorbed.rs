@@ -7,9 +7,9 @@
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 use super::Work;
+use super::softmax::{Running, weigh};
 use super::tile::Tile;
 use crate::Cpu;
-use crate::attention::{Running, weigh};
 use crate::kernels::{PAGE, PageWeights, QUERIES};
 use crate::pool::Shares;
 use half::f16;
@@ -212,7 +212,7 @@ fn run_task(
                             - places.start
                     }
                 };
-                weigh(cpu, scale, None, &mut scores[at], 0..seen, &mut running[first + at], to[at]);
+                weigh(cpu, scale, &mut scores[at], 0..seen, &mut running[first + at], to[at]);
             }
             cpu.kernels.page_accumulate(&scores, &tile.values, here, &[], to);
         }

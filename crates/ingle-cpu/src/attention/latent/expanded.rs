@@ -7,9 +7,9 @@
 #![allow(unsafe_code)] // threads write disjoint parts of one slice
 
 use super::Work;
+use super::softmax::{Running, weigh};
 use super::tile::Tile;
 use crate::Cpu;
-use crate::attention::{Running, weigh};
 use crate::kernels::{Kernels, PAGE, PageWeights, QUERIES};
 use crate::pool::Shares;
 use half::f16;
@@ -107,7 +107,7 @@ fn run_task(
             for at in 0..together {
                 let seen = (work.placed.position(first + at) + 1).min(places.end) - places.start;
                 let running = &mut running[first + at - rows.start];
-                weigh(cpu, scale, None, &mut scores[at], 0..seen, running, to[at]);
+                weigh(cpu, scale, &mut scores[at], 0..seen, running, to[at]);
             }
             cpu.kernels.page_accumulate(&scores, values, places.len(), &[], to);
         }

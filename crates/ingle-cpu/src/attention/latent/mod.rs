@@ -25,6 +25,7 @@ pub(crate) mod absorbed;
 pub(crate) mod cache;
 pub(crate) mod expanded;
 pub(crate) mod index;
+mod softmax;
 mod tile;
 pub(crate) mod up;
 

@@ -19,7 +19,7 @@ use ingle_engine::memory::{self, Demand};
 use ingle_engine::{ExecutorKind, Flow, machine};
 use ingle_model::Source;
 use ingle_model::executor::Executor;
-use ingle_model::spec::{KvBytes, ModelSpec};
+use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -215,8 +215,7 @@ fn load(
     let kernels = compute.isa.and_then(Kernels::for_isa).unwrap_or_else(Kernels::best);
     let threads = if compute.reference { 1 } else { compute.threads };
     let (executor, kv): (Box<dyn Executor>, KvBytes) = if compute.reference {
-        let f32_values = KvBytes { values: 4.0, indexer: 4.0, state: 4.0 };
-        (Box::new(Reference::load(spec.clone(), source.clone())?), f32_values)
+        (Box::new(Reference::load(spec.clone(), source.clone())?), KvBytes::F32)
     } else {
         let mut progress = Progress::new("loading", Unit::Bytes);
         let report = &mut |at: ingle_cpu::production::Progress| progress.update(at.done, at.total);
@@ -225,7 +224,7 @@ fn load(
         if !slow.is_empty() {
             tell(messages::generic_formats(&slow.join(", ")));
         }
-        (Box::new(production), KvBytes::F16)
+        (Box::new(production), KvBytes::of(KvFormat::default()))
     };
     // what is left of the memory bounds what a sample may read
     let room = memory::available().unwrap_or(u64::MAX) / 4;

@@ -5,7 +5,7 @@ use crate::figures::{bytes, grouped, rounded};
 use crate::{errors, opening};
 use anyhow::{Context, Result};
 use ingle_model::source::SourceKind;
-use ingle_model::spec::{KvBytes, ModelSpec};
+use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use ingle_model::{Format, Source};
 use ingle_text::{ChatTemplate, Dialect, Message, Moment, Tokenizer, render_prompt};
 use serde_json::{Value, json};
@@ -212,7 +212,7 @@ fn memory(spec: &ModelSpec, context: Option<u64>) -> Vec<Memory> {
     let need = |context| Memory {
         context,
         weights: spec.resident_bytes(),
-        kv: spec.kv_bytes(context, KvBytes::F16) as u64,
+        kv: spec.kv_bytes(context, KvBytes::of(KvFormat::default())) as u64,
     };
     lengths.into_iter().map(need).collect()
 }
