@@ -156,6 +156,7 @@ fn tiles_and_panels_stay_within_theirs() {
                     let pairs = edged(96 | 96 << 16, if block == 256 { all / 64 } else { 0 });
                     let sums = edged(48.0, if block == 32 { all / 32 } else { 0 });
                     let panels = Panels {
+                        count,
                         width,
                         columns,
                         values: &values,
@@ -165,7 +166,7 @@ fn tiles_and_panels_stay_within_theirs() {
                         sums: &sums,
                     };
                     let mut out = edged(0.0, count * width * GROUP);
-                    kernels.run_tile(kernel, &tile, first, panels, &mut out);
+                    kernels.run_tile(kernel, &tile, first, &panels, &weights, &mut out);
                     let what =
                         format!("{format} {first} of {columns}, {count} x {width}, {}", kernels.isa().name());
                     assert!(out.iter().all(|x| x.is_finite() && *x != 0.0), "{what}: {:?}", &out[..]);

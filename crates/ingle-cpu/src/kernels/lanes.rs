@@ -157,19 +157,19 @@ macro_rules! kernel_table {
             compile!($features unpack_iq4_nl(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Iq4Nl, true>);
             compile!($features unpack_mxfp4(w: &[u8], c: usize, t: &mut [u8]) = tiles::blocks::<L, blocks::Mxfp4, false>);
             compile!($features panel_minima(
-                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+                t: &[u8], c: usize, p: &Panels<'_>, ahead: &[u8], out: &mut [f32]
             ) = panels::superblocks::<L, Exact, 32, true>);
             compile!($features panel_spans_of_16(
-                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+                t: &[u8], c: usize, p: &Panels<'_>, ahead: &[u8], out: &mut [f32]
             ) = panels::superblocks::<L, Higher, 16, false>);
             compile!($features panel_wide_superblocks(
-                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+                t: &[u8], c: usize, p: &Panels<'_>, ahead: &[u8], out: &mut [f32]
             ) = panels::superblocks::<L, Wide, 32, false>);
-            compile!($features panel_wide(t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]) = panels::blocks::<L, Wide, false>);
+            compile!($features panel_wide(t: &[u8], c: usize, p: &Panels<'_>, ahead: &[u8], out: &mut [f32]) = panels::blocks::<L, Wide, false>);
             compile!($features panel_raised(
-                t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]
+                t: &[u8], c: usize, p: &Panels<'_>, ahead: &[u8], out: &mut [f32]
             ) = panels::blocks::<L, Higher, false>);
-            compile!($features panel_minimum(t: &[u8], c: usize, p: Panels<'_>, out: &mut [f32]) = panels::blocks::<L, Higher, true>);
+            compile!($features panel_minimum(t: &[u8], c: usize, p: &Panels<'_>, ahead: &[u8], out: &mut [f32]) = panels::blocks::<L, Higher, true>);
             compile!($features quantise_256(
                 x: &[f32], values: &mut [i8], scales: &mut [f32], sums: &mut [i32], pairs: &mut [i32]
             ) = vectors::quantise_256::<L>);

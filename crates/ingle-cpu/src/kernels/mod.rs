@@ -195,9 +195,9 @@ pub(crate) enum GroupKernel {
 pub(crate) struct TileKernel {
     /// From 16 packed rows, the columns from the given one on that the tile has room for: see [`tiles`].
     pub(crate) unpack: unsafe fn(&[u8], usize, &mut [u8]),
-    /// Adds the products of a tile, which has the columns from the given one on, with panels to `[panels][width][16]`: see
-    /// [`panels`].
-    pub(crate) multiply: unsafe fn(&[u8], usize, Panels<'_>, &mut [f32]),
+    /// Adds the products of a tile, which has the columns from the given one on, with panels to `[panels][width][16]`, and
+    /// brings other bytes into the cache: see [`panels`].
+    pub(crate) multiply: unsafe fn(&[u8], usize, &Panels<'_>, &[u8], &mut [f32]),
 }
 
 /// The tile kernels of an instruction set, in the order of its group kernels.

@@ -27,6 +27,8 @@ use super::tiles::{
 /// Input rows, interleaved in panels of `width`: every part is `[panels][columns / ..][width]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels<'a> {
+    /// Panels.
+    pub(crate) count: usize,
     /// Rows of a panel: 4, or where the instruction set has registers for them 8.
     pub(crate) width: usize,
     /// Columns of a row.
@@ -63,12 +65,12 @@ impl Raised {
 }
 
 impl Panels<'_> {
-    /// The number of panels. Panics unless kernels may read them, `blocks` blocks from column `first` on, and write
-    /// `[panels][width][16]` results to `out` without looking further.
-    fn check(&self, first: usize, blocks: usize, block: usize, out: &[f32]) -> usize {
-        let &Panels { width, columns, values, scales, starts, pairs, sums } = self;
-        let panels = out.len() / (width * GROUP);
-        let (rows, last) = (panels * width, first + blocks * block);
+    /// Panics unless kernels may read `blocks` blocks from column `first` on and write `[panels][width][16]` results to
+    /// `out` without looking further.
+    #[inline(always)]
+    fn check(&self, first: usize, blocks: usize, block: usize, out: &[f32]) {
+        let &Panels { count, width, columns, values, scales, starts, pairs, sums } = self;
+        let (rows, last) = (count * width, first + blocks * block);
         assert!(out.len() == rows * GROUP && values.len() == rows * columns / 4);
         assert!([columns, first].iter().all(|columns| columns.is_multiple_of(block)) && last <= columns);
         assert!(scales.len() == rows * columns / block);
@@ -76,7 +78,6 @@ impl Panels<'_> {
             SUPERBLOCK => assert!(starts.len() == rows * columns / 16 && pairs.len() == rows * columns / 64),
             _ => assert!(starts.len() == rows * columns / BLOCK && sums.len() == rows * columns / BLOCK),
         }
-        panels
     }
 }
 
@@ -170,21 +171,32 @@ impl Numbers for Wide {
     }
 }
 
+/// Asks for one of `count` equal parts of some bytes: all at once would wait for each other.
+#[inline(always)]
+unsafe fn ask_for_part<L: Lanes>(bytes: &[u8], part: usize, count: usize) {
+    let lines = bytes.len() / LINE;
+    for line in part * lines / count..(part + 1) * lines / count {
+        L::prefetch(bytes.as_ptr().add(line * LINE));
+    }
+}
+
 /// `out[panel][row of the panel][row of the tile] +=` the products with a tile of the columns from `first` on, for
-/// superblocks whose scales span `SPAN` columns.
+/// superblocks whose scales span `SPAN` columns. Meanwhile brings `ahead` into the cache.
 #[inline(always)]
 pub(super) unsafe fn superblocks<L: Lanes, N: Numbers, const SPAN: usize, const WITH_MINIMA: bool>(
     tile: &[u8],
     first: usize,
-    panels: Panels<'_>,
+    panels: &Panels<'_>,
+    ahead: &[u8],
     out: &mut [f32],
 ) {
     let blocks = tile.len() / SUPERBLOCK_RECORD;
-    let count = panels.check(first, blocks, SUPERBLOCK, out);
-    for panel in 0..count {
+    panels.check(first, blocks, SUPERBLOCK, out);
+    for panel in 0..panels.count {
+        ask_for_part::<L>(ahead, panel, panels.count);
         let at = panel * panels.columns + first;
         by_width!(L, panels.width, M => superblock_rows::<L, N, SPAN, WITH_MINIMA, M>(
-            tile.as_ptr(), blocks, &panels, at, out.as_mut_ptr().add(panel * M * GROUP)
+            tile.as_ptr(), blocks, panels, at, out.as_mut_ptr().add(panel * M * GROUP)
         ));
     }
 }
@@ -260,15 +272,17 @@ unsafe fn superblock_rows<
 pub(super) unsafe fn blocks<L: Lanes, N: Numbers, const WITH_MINIMUM: bool>(
     tile: &[u8],
     first: usize,
-    panels: Panels<'_>,
+    panels: &Panels<'_>,
+    ahead: &[u8],
     out: &mut [f32],
 ) {
     let blocks = tile.len() / BLOCK_RECORD;
-    let count = panels.check(first, blocks, BLOCK, out);
-    for panel in 0..count {
+    panels.check(first, blocks, BLOCK, out);
+    for panel in 0..panels.count {
+        ask_for_part::<L>(ahead, panel, panels.count);
         let at = panel * panels.columns + first;
         by_width!(L, panels.width, M => block_rows::<L, N, WITH_MINIMUM, M>(
-            tile.as_ptr(), blocks, &panels, at, out.as_mut_ptr().add(panel * M * GROUP)
+            tile.as_ptr(), blocks, panels, at, out.as_mut_ptr().add(panel * M * GROUP)
         ));
     }
 }

@@ -201,17 +201,18 @@ impl Kernels {
     }
 
     /// Adds the products of a tile, unpacked from column `first` on, with panels to `out`, `[panels][width][16]`, by a
-    /// tile kernel of this table.
+    /// tile kernel of this table. Brings `ahead` into the cache.
     pub(crate) fn run_tile(
         &self,
         kernel: TileKernel,
         tile: &[u8],
         first: usize,
-        panels: Panels<'_>,
+        panels: &Panels<'_>,
+        ahead: &[u8],
         out: &mut [f32],
     ) {
         // SAFETY: see the head of the block; the kernel came from `tile` of this table.
-        unsafe { (kernel.multiply)(tile, first, panels, out) }
+        unsafe { (kernel.multiply)(tile, first, panels, ahead, out) }
     }
 
     /// Rounds to 8-bit integers with one scale per 256 numbers: all slices as in [`Int8Rows`].

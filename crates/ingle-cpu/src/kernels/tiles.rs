@@ -50,9 +50,9 @@ unsafe fn put<L: Lanes, const N: usize>(to: *mut u8, vectors: &[L::Ints; N]) {
 }
 
 /// Calls `unpack(packed superblock, record)` for each superblock of a tile, the first of which has the columns from
-/// `first` on, and asks for as much as it reads behind that.
+/// `first` on.
 #[inline(always)]
-unsafe fn each_superblock<L: Lanes>(
+unsafe fn each_superblock(
     weights: &[u8],
     first: usize,
     bytes: usize,
@@ -64,7 +64,6 @@ unsafe fn each_superblock<L: Lanes>(
     assert!(weights.len() >= (first + blocks) * bytes && tile.len() == blocks * SUPERBLOCK_RECORD);
     for s in 0..blocks {
         let block = weights.as_ptr().add((first + s) * bytes);
-        ask::<L>(block.wrapping_add(blocks * bytes), bytes);
         unpack(block, tile.as_mut_ptr().add(s * SUPERBLOCK_RECORD));
     }
 }
@@ -81,19 +80,11 @@ unsafe fn signed_of<L: Lanes>(v: L::Ints, index: usize, bits: i32) -> L::Ints {
     L::sar(L::shl(v, 32 - bits - 8 * index as i32), 32 - bits)
 }
 
-/// Asks for the lines of some bytes: while a tile meets its panels, the weights of the next can come.
-#[inline(always)]
-unsafe fn ask<L: Lanes>(at: *const u8, bytes: usize) {
-    for line in 0..bytes / LINE {
-        L::prefetch(at.wrapping_add(line * LINE));
-    }
-}
-
 /// Q4_K, or with `FIFTH` bits Q5_K.
 #[inline(always)]
 pub(super) unsafe fn with_minima<L: Lanes, const FIFTH: bool>(weights: &[u8], first: usize, tile: &mut [u8]) {
     let (bytes, vectors) = if FIFTH { (Q5_K_BYTES, 5) } else { (Q4_K_BYTES, 4) };
-    each_superblock::<L>(weights, first, bytes, tile, |block, record| {
+    each_superblock(weights, first, bytes, tile, |block, record| {
         let (scale_lines, minima) = scales_and_minima::<L>(block.add(SCALE_LINES));
         for j in 0..8 {
             let at = block.add(NUMBERS + j * vectors * LINE);
@@ -110,7 +101,7 @@ pub(super) unsafe fn with_minima<L: Lanes, const FIFTH: bool>(weights: &[u8], fi
 /// Q6_K.
 #[inline(always)]
 pub(super) unsafe fn q6_k<L: Lanes>(weights: &[u8], first: usize, tile: &mut [u8]) {
-    each_superblock::<L>(weights, first, Q6_K_BYTES, tile, |block, record| {
+    each_superblock(weights, first, Q6_K_BYTES, tile, |block, record| {
         for j in 0..16 {
             let numbers = six_bits::<L>(block.add(Q6_K_NUMBERS + j * 3 * LINE));
             let raise = const { Raised::of::<L>().superblocks - 32 };
@@ -125,7 +116,7 @@ pub(super) unsafe fn q6_k<L: Lanes>(weights: &[u8], first: usize, tile: &mut [u8
 /// IQ4_XS.
 #[inline(always)]
 pub(super) unsafe fn iq4_xs<L: Lanes>(weights: &[u8], first: usize, tile: &mut [u8]) {
-    each_superblock::<L>(weights, first, IQ4_XS_BYTES, tile, |block, record| {
+    each_superblock(weights, first, IQ4_XS_BYTES, tile, |block, record| {
         let scales = iq4_xs_scales::<L>(block);
         for j in 0..8 {
             let at = block.add(IQ4_XS_NUMBERS + j * 4 * LINE);
@@ -164,11 +155,6 @@ pub(super) unsafe fn blocks<L: Lanes, F: Format, const WIDE: bool>(
     for b in 0..blocks {
         let (scale, numbers) = F::LAYOUT.find(first + b);
         let (scale, numbers) = (weights.as_ptr().add(scale), weights.as_ptr().add(numbers));
-        let ahead = blocks / F::LAYOUT.run() * F::LAYOUT.run_bytes();
-        ask::<L>(numbers.wrapping_add(ahead), F::LAYOUT.numbers);
-        if b % F::LAYOUT.run() == 0 {
-            ask::<L>(scale.wrapping_add(ahead), LINE);
-        }
         let record = tile.as_mut_ptr().add(b * BLOCK_RECORD);
         put::<L, 8>(record, &raised_by::<L, 8>(F::numbers::<L>(numbers), raise));
         L::store_f(record.add(BLOCK_SCALE).cast(), L::mul_f(F::scale::<L>(scale), factor));

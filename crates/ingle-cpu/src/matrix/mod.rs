@@ -232,6 +232,12 @@ impl<'a> View<'a> {
         self.layout.generic
     }
 
+    /// Everything from byte `at` of a group on.
+    fn from(&self, group: usize, at: usize) -> &'a [u8] {
+        let (start, all) = (group * self.layout.group_bytes + at, self.bytes);
+        &all[start.min(all.len())..]
+    }
+
     /// Bytes of the 16 rows (the last time fewer, of generic matrices) of a group.
     fn group(&self, group: usize) -> &'a [u8] {
         let (start, all) = (group * self.layout.group_bytes, self.bytes);

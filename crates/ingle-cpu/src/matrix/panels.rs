@@ -95,7 +95,7 @@ impl Interleaved {
         }
     }
 
-    /// The runs of rows `rows`, a range that they were filled with.
+    /// The runs of rows `rows`, a range that they were filled with: one or two.
     pub(super) fn of(&self, rows: &Range<usize>) -> &[Run] {
         let start = self.runs.partition_point(|run| run.first < rows.start);
         let end = self.runs.partition_point(|run| run.first < rows.end);
@@ -107,6 +107,7 @@ impl Interleaved {
         let all = if block == 256 { &self.blocks_of_256 } else { &self.blocks_of_32 };
         let [values, scales, starts, pairs, sums] = parts(self.columns, block, run.at, run.room());
         Panels {
+            count: run.room() / run.width,
             width: run.width,
             columns: self.columns,
             values: &all.values[values],
