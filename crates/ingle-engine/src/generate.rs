@@ -5,7 +5,7 @@ use crate::listener::{Heard, Listener, Wanted};
 use crate::model::{Model, Session};
 use crate::sampling::{Sampler, SamplingOptions};
 use ingle_model::executor::{Batch, Hidden, LogitRows, Slice, StepOutput};
-use ingle_model::spec::{FeedForward, LayerSpec, ModelSpec};
+use ingle_model::spec::{FeedForward, KvBytes, LayerSpec, Load, ModelSpec};
 use ingle_text::{AnswerReader, Ending, ToolCall};
 use std::time::Instant;
 
@@ -129,21 +129,32 @@ pub struct Outcome {
     pub usage: Usage,
 }
 
-/// Prompt tokens per step of a network that uses all its weights for each.
-const DENSE_ROWS: usize = 64;
-/// Prompt tokens per step at most.
+/// Prompt tokens per step at least: fewer would leave the processor waiting for weights.
+const LEAST_ROWS: usize = 64;
+/// Prompt tokens per step at most: more are no faster.
 const MOST_ROWS: usize = 256;
+/// Operations of a step that a small machine does within a second or two.
+const STEP_OPERATIONS: f64 = 1e12;
 /// Tokens per step that an expert should meet on average: its weights are read once for all of them, and the products
 /// take several at a time.
 const ROWS_PER_EXPERT: usize = 32;
 
-/// Prompt tokens per step: enough to use the processor well, few enough to hear of a stop within a second or two.
+/// Prompt tokens per step: enough to use the processor well, few enough to hear of a stop within a second or two. The
+/// same on every machine, so that a prompt is computed in the same steps everywhere.
 pub fn prefill_rows(spec: &ModelSpec) -> usize {
+    let token = Load { tokens: 1, logits: 0, sequences: 1, context: 0 };
+    let operations = spec.step_cost(&token, KvBytes::F16).operations;
     let of = |layer: &LayerSpec| match &layer.feed_forward {
         FeedForward::Experts(moe) => ROWS_PER_EXPERT.saturating_mul(moe.experts) / moe.used.max(1),
-        _ => DENSE_ROWS,
+        _ => 0,
     };
-    spec.layers.iter().map(of).max().unwrap_or(DENSE_ROWS).clamp(DENSE_ROWS, MOST_ROWS)
+    rows_at_once(operations, spec.layers.iter().map(of).max().unwrap_or(0))
+}
+
+/// The same from a token's operations, and the tokens with which experts have enough to do.
+fn rows_at_once(operations: f64, for_experts: usize) -> usize {
+    let rows = (STEP_OPERATIONS / operations.max(1.0)) as usize / LEAST_ROWS * LEAST_ROWS;
+    rows.max(for_experts).clamp(LEAST_ROWS, MOST_ROWS)
 }
 
 impl Model {
@@ -311,17 +322,23 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn steps_are_longer_where_experts_share_the_tokens() {
+    fn steps_are_longer_where_tokens_cost_little_or_experts_share_them() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingle-cpu/tests/fixtures");
         let spec = |name| families::describe(&Source::open(&fixtures.join(name)).unwrap()).unwrap();
-        assert_eq!(prefill_rows(&spec("gguf/qwen3.gguf")), 64);
-        let mut spec = spec("gguf/qwen3_moe.gguf");
-        for (experts, used, rows) in [(4, 4, 64), (12, 4, 96), (32, 4, 256), (256, 8, 256)] {
-            for layer in &mut spec.layers {
-                let FeedForward::Experts(moe) = &mut layer.feed_forward else { panic!("experts") };
-                (moe.experts, moe.used) = (experts, used);
-            }
-            assert_eq!(prefill_rows(&spec), rows, "{used} of {experts}");
+        // these have almost nothing to do per token
+        assert_eq!(prefill_rows(&spec("gguf/qwen3.gguf")), 256);
+        assert_eq!(prefill_rows(&spec("gguf/qwen3_moe.gguf")), 256);
+        for (parameters, for_experts, rows) in [
+            (0.6e9, 0, 256),
+            (4e9, 0, 64),
+            (2.5e9, 0, 192),
+            (70e9, 0, 64),
+            (0.0, 0, 256),
+            (12e9, 96, 96),
+            (12e9, 256, 256),
+            (12e9, 1024, 256),
+        ] {
+            assert_eq!(rows_at_once(2.0 * parameters, for_experts), rows, "{parameters} {for_experts}");
         }
     }
 }

@@ -198,6 +198,8 @@ pub(crate) struct TileKernel {
     /// Adds the products of a tile, which has the columns from the given one on, with panels to `[panels][width][16]`, and
     /// brings other bytes into the cache: see [`panels`].
     pub(crate) multiply: unsafe fn(&[u8], usize, &Panels<'_>, &[u8], &mut [f32]),
+    /// Least input rows for which this is faster than the kernels for few rows.
+    pub(crate) least: usize,
 }
 
 /// The tile kernels of an instruction set, in the order of its group kernels.

@@ -64,6 +64,15 @@ impl Raised {
     }
 }
 
+/// Least input rows for which unpacking into tiles pays, from measurements where a dot product is one instruction
+/// (AVX-512 on Zen 4) and where it takes several (AVX2 there, which has too few registers for more than 4 rows).
+///
+/// Up to 8 rows share what the kernels for few rows unpack, at no cost where the multipliers are the limit: formats that
+/// are unpacked in few operations gain late, or not at all.
+pub(super) const fn least<L: Lanes>([one, several]: [usize; 2]) -> usize {
+    if L::WIDE_OFFSET == 128 { one } else { several }
+}
+
 impl Panels<'_> {
     /// Panics unless kernels may read `blocks` blocks from column `first` on and write `[panels][width][16]` results to
     /// `out` without looking further.

@@ -18,8 +18,6 @@ use crate::kernels::layout::group_bytes;
 use crate::kernels::{GROUP, TileKernel, tile_bytes};
 use crate::pool::Shares;
 
-/// Least input rows for which unpacking pays.
-pub(super) const LEAST_ROWS: usize = 9;
 /// Columns that are unpacked at once, whole blocks (and lines of scales) of every format.
 const COLUMNS: usize = 256;
 /// Most groups that meet the panels together.

@@ -6,6 +6,8 @@ mod error_tests;
 #[cfg(test)]
 mod extreme_tests;
 mod gemm;
+#[cfg(test)]
+mod gemm_tests;
 mod multiply;
 mod pack;
 mod pack_groups;

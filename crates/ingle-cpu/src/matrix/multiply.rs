@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::gemm::{self, multiply_tiles};
+use super::gemm::multiply_tiles;
 use super::panels::Interleaved;
 use super::{Activations, Matrix, Needs, Stack, View};
 use crate::Cpu;
@@ -67,7 +67,7 @@ thread_local! {
 #[derive(Clone, Copy)]
 struct Input<'a> {
     rows: &'a Activations,
-    /// Those of ranges with at least [`gemm::LEAST_ROWS`] rows, in the forms that formats with tile kernels need.
+    /// Those of ranges that are long enough for the tile kernel of a format, in the forms that they need.
     panels: &'a Interleaved,
 }
 
@@ -79,13 +79,16 @@ fn with_panels(
     formats: impl Iterator<Item = Format>,
     run: impl FnOnce(Input<'_>),
 ) {
-    let mut ranges = ranges.filter(|range| range.len() >= gemm::LEAST_ROWS).peekable();
+    let (mut needs, mut least) = (Needs::default(), usize::MAX);
+    for format in formats {
+        if let Some(kernel) = cpu.kernels.tile(format) {
+            needs |= Needs::of(format);
+            least = least.min(kernel.least);
+        }
+    }
+    let mut ranges = ranges.filter(|range| range.len() >= least).peekable();
     PANELS.with_borrow_mut(|panels| {
         if ranges.peek().is_some() {
-            let mut needs = Needs::default();
-            for format in formats.filter(|&format| cpu.kernels.tile(format).is_some()) {
-                needs |= Needs::of(format);
-            }
             panels.fill(cpu, rows, ranges, needs);
         }
         run(Input { rows, panels });
@@ -233,7 +236,7 @@ fn multiply_groups(
 ) {
     let (kernels, columns) = (cpu.kernels, matrix.layout.columns);
     if let Some(kernel) = kernels.tile(matrix.layout.format)
-        && input_rows.len() >= gemm::LEAST_ROWS
+        && input_rows.len() >= kernel.least
     {
         return multiply_tiles(cpu, kernel, input.panels, &input_rows, matrix, groups, out);
     }

@@ -260,27 +260,6 @@ fn sums_within_a_block_are_exact() {
     }
 }
 
-/// Whichever kernel computes a product of integers: what becomes of a token must not depend on how many come with it.
-#[test]
-fn a_row_is_the_same_in_any_company() {
-    let mut random = Random(0x5eed);
-    for format in PACKED.into_iter().filter(|format| format.block_len() > 1) {
-        let (rows, columns) = (100, if format.block_len() == 256 { 768 } else { 864 });
-        let raw = random_matrix(format, rows, columns, &mut random);
-        let x = random_input(23, columns, &mut random);
-        for kernels in tables() {
-            let cpu = Cpu::with(2, kernels);
-            let matrix = Matrix::pack(format, rows, columns, &raw, &cpu).unwrap();
-            let (together, _) = product(&cpu, &matrix, &x, 23);
-            for (start, m) in [(0, 1), (22, 1), (3, 8), (5, 9), (0, 12), (7, 16)] {
-                let (some, _) = product(&cpu, &matrix, &x[start * columns..][..m * columns], m);
-                let what = format!("{format} rows {start} to {}, {}", start + m, kernels.isa().name());
-                assert!(some == together[start * rows..][..m * rows], "{what}");
-            }
-        }
-    }
-}
-
 #[test]
 fn several_matrices_share_an_input() {
     let mut random = Random(77);
