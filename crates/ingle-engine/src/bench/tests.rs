@@ -87,8 +87,8 @@ fn a_run_costs_what_its_steps_cost() {
     assert!((0.99..1.0).contains(&share), "{share}");
     assert!((token.weight_bytes / 2.394e6 - 1.0).abs() < 0.1, "{}", token.weight_bytes);
     // a prompt goes through in steps, the last of which wants logits
-    let steps = Case { work: Work::Prefill { tokens: 200 }, depth: 0 }.steps(spec);
-    assert_eq!(steps.iter().map(|load| load.tokens).sum::<u64>(), 200);
+    let steps = Case { work: Work::Prefill { tokens: 600 }, depth: 0 }.steps(spec);
+    assert_eq!(steps.iter().map(|load| load.tokens).sum::<u64>(), 600);
     assert!(steps.iter().all(|load| load.tokens <= prefill_rows(spec) as u64));
     assert_eq!(steps.iter().rev().map(|load| load.logits).take(2).collect::<Vec<_>>(), [1, 0]);
 }
