@@ -36,7 +36,7 @@ fn same(format: Format, m: usize, rows: usize, columns: usize) {
     for kernels in tables() {
         let cpu = Cpu::with(2, kernels);
         let matrix = Matrix::pack(format, rows, columns, &raw, &cpu).unwrap();
-        let Some(got) = by_tiles(&cpu, &matrix, &x, &[0..m]) else { continue };
+        let Some(got) = by_tiles(&cpu, &matrix, &x, std::slice::from_ref(&(0..m))) else { continue };
         for row in 0..m {
             let (alone, _) = product(&cpu, &matrix, &x[row * columns..][..columns], 1);
             let what = format!("{format} row {row} of {m}, {rows} x {columns}, {}", kernels.isa().name());
