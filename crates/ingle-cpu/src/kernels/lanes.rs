@@ -234,6 +234,7 @@ macro_rules! kernel_table {
                 bytes: &[i8], factors: &[u8], positions: usize, ahead: &[u8], out: &mut [i16]
             ) = cached::text::widen_values::<L>);
             compile!($features peak_integers(rounds: usize) -> u64 = peaks::integers::<L>);
+            compile!($features peak_words(rounds: usize) -> u64 = peaks::words::<L>);
             compile!($features peak_floats(rounds: usize) -> u64 = peaks::floats::<L>);
             compile!($features read(bytes: &[u8]) = peaks::read::<L>);
 
@@ -294,6 +295,7 @@ macro_rules! kernel_table {
                     widen_values,
                 },
                 peak_integers,
+                peak_words,
                 peak_floats,
                 read,
             }

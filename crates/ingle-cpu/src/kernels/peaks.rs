@@ -45,6 +45,38 @@ unsafe fn integers_of<L: Lanes, const SUMS: usize>(rounds: usize) -> u64 {
     (rounds * LINES * SUMS * 64) as u64
 }
 
+/// The same with 16-bit integers.
+#[inline(always)]
+pub(super) unsafe fn words<L: Lanes>(rounds: usize) -> u64 {
+    unsafe {
+        match L::ROWS {
+            5.. => words_of::<L, 12>(rounds),
+            _ => words_of::<L, 6>(rounds),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn words_of<L: Lanes, const SUMS: usize>(rounds: usize) -> u64 {
+    let keys: [[i16; 32]; LINES] = std::array::from_fn(|line| [(3 + line) as i16; 32]);
+    let queries: [i32; SUMS] = std::array::from_fn(|at| 0x0102_0304 + at as i32);
+    unsafe {
+        let mut sums = [L::splat(black_box(0)); SUMS];
+        for _ in 0..rounds {
+            let (keys, queries) = (black_box(&keys), black_box(&queries));
+            for line in keys {
+                let line = L::load(line.as_ptr().cast());
+                for (sum, &query) in sums.iter_mut().zip(queries) {
+                    *sum = L::dot_pairs(*sum, line, L::splat(query));
+                }
+            }
+        }
+        let sum = sums.iter().fold(0i32, |all, &sum| all.wrapping_add(L::sum(sum)));
+        black_box(sum);
+    }
+    (rounds * LINES * SUMS * 32) as u64
+}
+
 /// The same with 32-bit floats.
 #[inline(always)]
 pub(super) unsafe fn floats<L: Lanes>(rounds: usize) -> u64 {

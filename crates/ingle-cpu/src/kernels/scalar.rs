@@ -48,6 +48,7 @@ pub(super) fn table() -> &'static Kernels {
         page_accumulate,
         cached: super::cached::SCALAR,
         peak_integers,
+        peak_words,
         peak_floats,
         read,
     }
@@ -496,6 +497,19 @@ fn peak_integers(rounds: usize) -> u64 {
         let (weights, activations) = (black_box(&weights), black_box(&activations));
         for ((sum, &weight), &activation) in sums.iter_mut().zip(weights).zip(activations) {
             *sum = sum.wrapping_add(i32::from(weight) * i32::from(activation));
+        }
+    }
+    black_box(sums);
+    (rounds * PEAK) as u64
+}
+
+fn peak_words(rounds: usize) -> u64 {
+    let (keys, queries) = ([3i16; PEAK], [500i16; PEAK]);
+    let mut sums = [0i32; PEAK];
+    for _ in 0..rounds {
+        let (keys, queries) = (black_box(&keys), black_box(&queries));
+        for ((sum, &key), &query) in sums.iter_mut().zip(keys).zip(queries) {
+            *sum = sum.wrapping_add(i32::from(key) * i32::from(query));
         }
     }
     black_box(sums);

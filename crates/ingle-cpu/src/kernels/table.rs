@@ -100,6 +100,7 @@ pub struct Kernels {
     pub(super) page_accumulate: unsafe fn(&PageWeights, &[f16], usize, &[f16], &mut [&mut [f32]]),
     pub(super) cached: CachedKernels,
     pub(super) peak_integers: unsafe fn(usize) -> u64,
+    pub(super) peak_words: unsafe fn(usize) -> u64,
     pub(super) peak_floats: unsafe fn(usize) -> u64,
     pub(super) read: unsafe fn(&[u8]),
 }
@@ -447,6 +448,12 @@ impl Kernels {
     pub fn peak_integers(&self, rounds: usize) -> u64 {
         // SAFETY: see the head of the block.
         unsafe { (self.peak_integers)(rounds) }
+    }
+
+    /// The same with 16-bit integers, as attention does.
+    pub fn peak_words(&self, rounds: usize) -> u64 {
+        // SAFETY: see the head of the block.
+        unsafe { (self.peak_words)(rounds) }
     }
 
     /// The same with 32-bit floats.

@@ -178,6 +178,7 @@ impl Figure {
         Rates {
             bytes: middle(|rates| rates.bytes),
             integers: middle(|rates| rates.integers),
+            words: middle(|rates| rates.words),
             floats: middle(|rates| rates.floats),
         }
     }

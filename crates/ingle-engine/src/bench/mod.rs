@@ -173,7 +173,12 @@ fn on_average(samples: &[Rates]) -> Rates {
         let seconds: f64 = samples.iter().map(|rates| 1.0 / of(rates)).sum();
         samples.len() as f64 / seconds
     };
-    Rates { bytes: mean(|r| r.bytes), integers: mean(|r| r.integers), floats: mean(|r| r.floats) }
+    Rates {
+        bytes: mean(|r| r.bytes),
+        integers: mean(|r| r.integers),
+        words: mean(|r| r.words),
+        floats: mean(|r| r.floats),
+    }
 }
 
 /// Tokens without a pattern, the same in every run.

@@ -51,6 +51,8 @@ pub struct Cost {
     pub operations: f64,
     /// Of these, the ones with weights of a quantised format, which a kernel does with 8-bit integers.
     pub integer_operations: f64,
+    /// Those with cached keys and values of plain attention, which a kernel does with 16-bit integers.
+    pub word_operations: f64,
 }
 
 impl std::ops::Add for Cost {
@@ -61,6 +63,7 @@ impl std::ops::Add for Cost {
             kv_bytes: self.kv_bytes + other.kv_bytes,
             operations: self.operations + other.operations,
             integer_operations: self.integer_operations + other.integer_operations,
+            word_operations: self.word_operations + other.word_operations,
         }
     }
 }
@@ -73,6 +76,7 @@ impl std::ops::Mul<f64> for Cost {
             kv_bytes: self.kv_bytes * factor,
             operations: self.operations * factor,
             integer_operations: self.integer_operations * factor,
+            word_operations: self.word_operations * factor,
         }
     }
 }
@@ -308,7 +312,9 @@ impl ModelSpec {
         if let Part::Mixer(layer) = part {
             let mixer = &self.layers[layer].mixer;
             let context = load.context as f64;
-            cost.operations += 2.0 * rows * mixer.context_operations(context + 1.0);
+            let operations = 2.0 * rows * mixer.context_operations(context + 1.0);
+            cost.operations += operations;
+            cost.word_operations += if matches!(mixer, Mixer::Attention(_)) { operations } else { 0.0 };
             cost.kv_bytes += load.sequences as f64 * mixer.context_bytes(context, kv);
         }
         cost

@@ -35,7 +35,6 @@ fn figure(figure: &Figure) -> Value {
     };
     let (rate, limit) = (figure.tokens_per_second(), figure.limit());
     let (cost, machine) = (figure.cost_per_token(), figure.machine());
-    let integers = cost.integer_operations / 2.0;
     json!({
         "work": work,
         "tokens": tokens,
@@ -56,10 +55,12 @@ fn figure(figure: &Figure) -> Value {
         "reached_percent": 100.0 * figure.reached(),
         "weight_bytes_per_token": cost.weight_bytes,
         "kv_bytes_per_token": cost.kv_bytes,
-        "integer_multiply_adds_per_token": integers,
-        "float_multiply_adds_per_token": cost.operations / 2.0 - integers,
+        "integer_multiply_adds_per_token": cost.integer_operations / 2.0,
+        "word_multiply_adds_per_token": cost.word_operations / 2.0,
+        "float_multiply_adds_per_token": cost.float_operations() / 2.0,
         "read_bytes_per_second": machine.bytes,
         "integer_multiply_adds_per_second": machine.integers,
+        "word_multiply_adds_per_second": machine.words,
         "float_multiply_adds_per_second": machine.floats,
     })
 }

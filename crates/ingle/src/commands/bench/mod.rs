@@ -275,14 +275,19 @@ mod tests {
 
     /// A report with a figure of each kind, made up.
     pub(super) fn report() -> Report {
-        let rates = Rates { bytes: 40e9, integers: 0.465e12, floats: 0.115e12 };
+        let rates = Rates { bytes: 40e9, integers: 0.465e12, words: 0.23e12, floats: 0.115e12 };
         let figure = |work, depth, cost: Cost, seconds: f64| {
             let case = Case { work, depth };
             let repeats = [0.9, 1.0, 1.1].map(|factor| Repeat { seconds: seconds * factor, rates }).to_vec();
             Figure { case, threads: 2, cost: cost * case.tokens() as f64, repeats }
         };
-        let token =
-            Cost { weight_bytes: 2.5e9, kv_bytes: 0.3e9, operations: 7.2e9, integer_operations: 7.2e9 };
+        let token = Cost {
+            weight_bytes: 2.5e9,
+            kv_bytes: 0.3e9,
+            operations: 7.2e9,
+            integer_operations: 7.2e9,
+            word_operations: 0.0,
+        };
         let prefill = Cost { weight_bytes: 40e6, kv_bytes: 0.0, ..token };
         let batch = Cost { weight_bytes: 0.625e9, ..token };
         let limit = 3.6e9 / 0.465e12;

@@ -82,11 +82,13 @@ pub(super) fn reason(figure: &Figure) -> String {
             format!("memory: {} per token at {:.1} GB/s", bytes(cost.bytes() as u64), rates.bytes / 1e9)
         }
         Bound::Arithmetic => {
-            let integers = cost.integer_operations / 2.0;
-            let floats = cost.operations / 2.0 - integers;
-            let parts = [(integers, rates.integers, "8-bit"), (floats, rates.floats, "float")];
+            let parts = [
+                (cost.integer_operations / 2.0, rates.integers, "8-bit"),
+                (cost.word_operations / 2.0, rates.words, "16-bit"),
+                (cost.float_operations() / 2.0, rates.floats, "float"),
+            ];
             // norms are always done in floats, and not worth telling
-            let parts = parts.into_iter().filter(|(amount, ..)| *amount >= 0.001 * (integers + floats));
+            let parts = parts.into_iter().filter(|(amount, ..)| *amount >= 0.0005 * cost.operations);
             let (amounts, rates): (Vec<String>, Vec<String>) =
                 parts.map(|(amount, rate, name)| (format!("{} {name}", count(amount)), count(rate))).unzip();
             format!(

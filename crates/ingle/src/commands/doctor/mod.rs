@@ -62,6 +62,7 @@ struct Machine {
 struct Measured {
     bytes: Spread,
     integers: Spread,
+    words: Spread,
     floats: Spread,
 }
 
@@ -113,6 +114,7 @@ fn measure(cpu: Cpu, bytes: u64) -> Result<Measured> {
     Ok(Measured {
         bytes: spread(|rates| rates.bytes),
         integers: spread(|rates| rates.integers),
+        words: spread(|rates| rates.words),
         floats: spread(|rates| rates.floats),
     })
 }
@@ -135,7 +137,12 @@ mod tests {
     /// A machine where nothing is wrong.
     pub(super) fn machine() -> Machine {
         let spread = |median: f64| Spread { median, least: 0.8 * median, most: 1.1 * median };
-        let measured = Measured { bytes: spread(50e9), integers: spread(0.4e12), floats: spread(0.1e12) };
+        let measured = Measured {
+            bytes: spread(50e9),
+            integers: spread(0.4e12),
+            words: spread(0.2e12),
+            floats: spread(0.1e12),
+        };
         Machine {
             processor: Some("AMD EPYC".into()),
             features: vec!["avx2", "avx512vnni"],

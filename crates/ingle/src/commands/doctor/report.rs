@@ -40,6 +40,7 @@ pub(super) fn text(machine: &Machine, advice: &[String]) -> String {
                 line("threads", machine.threads.to_string()),
                 measured("reading", |m| rate(m.bytes, 1e9, "GB/s")),
                 measured("8-bit integers", |m| rate(m.integers, 1e9, "G multiply-adds/s")),
+                measured("16-bit integers", |m| rate(m.words, 1e9, "G multiply-adds/s")),
                 measured("32-bit floats", |m| rate(m.floats, 1e9, "G multiply-adds/s")),
             ],
         ),
@@ -131,6 +132,7 @@ pub(super) fn document(machine: &Machine, advice: &[String]) -> Value {
             "least_read_bytes_per_second": measured.bytes.least,
             "most_read_bytes_per_second": measured.bytes.most,
             "integer_multiply_adds_per_second": measured.integers.median,
+            "word_multiply_adds_per_second": measured.words.median,
             "float_multiply_adds_per_second": measured.floats.median,
         })
     };
