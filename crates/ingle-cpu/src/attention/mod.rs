@@ -16,7 +16,7 @@ use crate::Cpu;
 use crate::kernels::{PAGE, RowLimits, Softmax};
 use crate::pool::Shares;
 use crate::sequences::Placed;
-use cache::LayerKv;
+use cache::{LayerKv, Part};
 use ingle_model::spec::Attention;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -65,22 +65,24 @@ pub(crate) fn attend(cpu: &Cpu, work: &Work, partial: &mut Vec<f32>, out: &mut [
     let rows_together = (TOGETHER / (heads / kv_heads)).max(1);
     let placed = &work.placed.rows;
     let blocks = placed.len().div_ceil(rows_together);
-    let tasks = blocks * kv_heads;
-    let parts = parts(cpu, work, tasks);
+    let Division { parts, heads_together } = divide(cpu, work, blocks);
+    let head_ranges = kv_heads.div_ceil(heads_together);
     let kept = if parts > 1 { parts * placed.len() * heads * (value_dim + 2) } else { 0 };
     if partial.len() < kept {
         partial.resize(kept, 0.0);
     }
     let (out, shared) = (Shares::new(out), Shares::new(&mut partial[..kept]));
-    cpu.pool.for_chunks(tasks * parts, 1, &|_, range| {
+    cpu.pool.for_chunks(blocks * head_ranges * parts, 1, &|_, range| {
         SCRATCH.with_borrow_mut(|scratch| {
             for task in range {
                 let (task, part) = (task / parts, task % parts);
                 // the last rows see most: they go first, so that no thread is left with a long one at the end
-                let first = placed.start + (blocks - 1 - task / kv_heads) * rows_together;
+                let first = placed.start + (blocks - 1 - task / head_ranges) * rows_together;
                 let rows = first..(first + rows_together).min(placed.end);
+                let head = task % head_ranges * heads_together;
+                let queries = Queries { rows, kv_heads: head..(head + heads_together).min(kv_heads) };
                 let to = Target { part, parts, out: &out, partial: &shared };
-                attend_rows(cpu, work, rows, task % kv_heads, &to, scratch);
+                page_by_page(cpu, work, &queries, &to, scratch);
             }
         });
     });
@@ -89,14 +91,26 @@ pub(crate) fn attend(cpu: &Cpu, work: &Work, partial: &mut Vec<f32>, out: &mut [
     }
 }
 
-/// How many parts a KV head's pages are taken in, where rows and heads alone do not keep all threads busy.
-fn parts(cpu: &Cpu, work: &Work, tasks: usize) -> usize {
-    let threads = cpu.pool.threads();
-    if threads == 1 || tasks >= 2 * threads || tasks == 0 {
-        return 1;
+/// How the work is divided, besides by blocks of rows.
+struct Division {
+    /// Parts that the pages are taken in.
+    parts: usize,
+    /// KV heads of a task.
+    heads_together: usize,
+}
+
+/// Many rows are work for all threads, a KV head at a time, whose pages stay in cache. Few rows wait for memory, which is
+/// fastest when it is read in order, all heads of a page one after the other: threads share the pages, and the
+/// heads only where there are too few pages.
+fn divide(cpu: &Cpu, work: &Work, blocks: usize) -> Division {
+    let (threads, kv_heads) = (cpu.pool.threads(), work.attention.kv_heads);
+    if blocks != 1 {
+        return Division { parts: 1, heads_together: 1 };
     }
+    let wanted = if threads == 1 { 1 } else { 2 * threads };
     let pages = work.seen(work.placed.rows.end - 1).len() / PAGE;
-    (2 * threads).div_ceil(tasks).min(pages / LEAST_PAGES).max(1)
+    let parts = wanted.min(pages / LEAST_PAGES).max(1);
+    Division { parts, heads_together: (kv_heads * parts / wanted).clamp(1, kv_heads) }
 }
 
 /// Where a task's results go.
@@ -115,85 +129,112 @@ impl Work<'_> {
     }
 }
 
-/// Some rows, all heads of one KV head.
-fn attend_rows(
-    cpu: &Cpu,
-    work: &Work,
+/// Some rows, all heads of some KV heads.
+struct Queries {
     rows: Range<usize>,
-    kv_head: usize,
-    to: &Target,
-    scratch: &mut Scratch,
-) {
-    let group = work.attention.heads / work.attention.kv_heads;
-    let queries = rows.len() * group;
-    for first in (0..queries).step_by(TOGETHER) {
-        let mut pairs = [(0, 0); TOGETHER];
-        let count = TOGETHER.min(queries - first);
-        for (pair, query) in pairs.iter_mut().zip(first..first + count) {
-            *pair = (rows.start + query / group, kv_head * group + query % group);
-        }
-        page_by_page(cpu, work, &pairs[..count], to, scratch);
+    kv_heads: Range<usize>,
+}
+
+impl Queries {
+    /// `(row, head)` of each query, KV head by KV head, of which each has as many as any.
+    fn pairs(&self, attention: &Attention) -> impl Iterator<Item = (usize, usize)> {
+        let group = attention.heads / attention.kv_heads;
+        let rows = self.rows.clone();
+        self.kv_heads.clone().flat_map(move |kv_head| {
+            rows.clone().flat_map(move |row| (0..group).map(move |head| (row, kv_head * group + head)))
+        })
+    }
+
+    /// Queries of a KV head.
+    fn of_a_head(&self, attention: &Attention) -> usize {
+        self.rows.len() * (attention.heads / attention.kv_heads)
     }
 }
 
-/// Up to [`TOGETHER`] `(row, head)` pairs of one KV head, in ascending order.
-fn page_by_page(cpu: &Cpu, work: &Work, pairs: &[(usize, usize)], to: &Target, scratch: &mut Scratch) {
+fn page_by_page(cpu: &Cpu, work: &Work, queries: &Queries, to: &Target, scratch: &mut Scratch) {
     let Work { attention, kv, .. } = *work;
-    let Attention { heads, kv_heads, soft_cap, .. } = *attention;
-    let (kernels, kv_head) = (cpu.kernels, pairs[0].1 / (heads / kv_heads));
-    scratch.begin(cpu, work, pairs);
-    let Scratch { queries, rows, dots, weights, sums, keys: wide_keys, values: wide_values } = scratch;
-
-    let first_page = pairs.iter().map(|pair| work.seen(pair.0).start).min().unwrap_or(0) / PAGE;
-    let end = pairs.iter().map(|pair| work.seen(pair.0).end).max().unwrap_or(0);
+    scratch.begin(cpu, work, queries);
+    let ranges = || queries.rows.clone().map(|row| work.seen(row));
+    let first_page = ranges().map(|seen| seen.start).min().unwrap_or(0) / PAGE;
+    let end = ranges().map(|seen| seen.end).max().unwrap_or(0);
     let count = end.div_ceil(PAGE) - first_page;
     let pages = first_page + count * to.part / to.parts..first_page + count * (to.part + 1) / to.parts;
+    let of_a_head = queries.of_a_head(attention);
     for page in pages.clone() {
-        for (row, pair) in rows.iter_mut().zip(pairs) {
-            let seen = work.seen(pair.0);
+        for (softmax, (row, _)) in scratch.rows.iter_mut().zip(queries.pairs(attention)) {
+            let seen = work.seen(row);
             let inside = |position: usize| position.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
-            row.seen = inside(seen.start)..inside(seen.end);
+            softmax.seen = inside(seen.start)..inside(seen.end);
         }
-        let part = kv.part(page, kv_head);
-        let (key_scales, value_scales) = part.scales();
-        let (keys, ahead) = part.keys(kernels, wide_keys);
-        kernels.dots(queries, keys, ahead, dots);
-        kernels.weigh(dots, key_scales, value_scales, soft_cap, rows, weights);
-        let next = (page + 1 < pages.end).then(|| kv.part(page + 1, kv_head));
         let positions = (end - page * PAGE).min(PAGE);
-        let (values, ahead) = part.values(kernels, positions, next, wide_values);
-        kernels.sum_values(weights, rows, values, positions, ahead, sums);
+        for (at, kv_head) in queries.kv_heads.clone().enumerate() {
+            let next = match (kv_head + 1 < queries.kv_heads.end, page + 1 < pages.end) {
+                (true, _) => Some(kv.part(page, kv_head + 1)),
+                (false, true) => Some(kv.part(page + 1, queries.kv_heads.start)),
+                (false, false) => None,
+            };
+            let all = at * of_a_head..(at + 1) * of_a_head;
+            for first in all.clone().step_by(TOGETHER) {
+                let some = first..all.end.min(first + TOGETHER);
+                scratch.meet(cpu, attention.soft_cap, some, kv.part(page, kv_head), positions, next);
+            }
+        }
     }
-    scratch.finish(cpu, work, pairs, to);
+    scratch.finish(cpu, work, queries, to);
 }
 
 impl Scratch {
     /// Queries as integers, nothing summed.
-    fn begin(&mut self, cpu: &Cpu, work: &Work, pairs: &[(usize, usize)]) {
+    fn begin(&mut self, cpu: &Cpu, work: &Work, queries: &Queries) {
         let Attention { heads, key_dim, value_dim, scale, .. } = *work.attention;
-        let (width, count) = (work.kv.shape.key_width(), pairs.len());
+        let width = work.kv.shape.key_width();
+        let count = queries.of_a_head(work.attention) * queries.kv_heads.len();
         self.queries.resize(count * width, 0);
         self.rows.clear();
-        for (&(row, head), query) in pairs.iter().zip(self.queries.chunks_exact_mut(width)) {
+        for ((row, head), query) in queries.pairs(work.attention).zip(self.queries.chunks_exact_mut(width)) {
             let from = &work.queries[(row * heads + head) * key_dim..][..key_dim];
             query[key_dim..].fill(0);
             let query_scale = cpu.kernels.to_words(from, RowLimits::KEY, &mut query[..key_dim]);
             self.rows.push(Softmax::new(query_scale * scale));
         }
-        self.dots.resize(count, [0; PAGE]);
-        self.weights.resize(count, [0; PAGE]);
+        self.dots.resize(count.min(TOGETHER), [0; PAGE]);
+        self.weights.resize(count.min(TOGETHER), [0; PAGE]);
         self.sums.clear();
         self.sums.resize(count * value_dim, 0.0);
         self.keys.resize(width * PAGE, 0);
         self.values.resize(value_dim * PAGE, 0);
     }
 
+    /// Some queries of a KV head, at most [`TOGETHER`], and its rows of a page, of which the first `positions` are seen.
+    fn meet(
+        &mut self,
+        cpu: &Cpu,
+        soft_cap: Option<f32>,
+        some: Range<usize>,
+        part: Part,
+        positions: usize,
+        next: Option<Part>,
+    ) {
+        let kernels = cpu.kernels;
+        let (width, value_dim) = (self.keys.len() / PAGE, self.values.len() / PAGE);
+        let queries = &self.queries[some.start * width..some.end * width];
+        let sums = &mut self.sums[some.start * value_dim..some.end * value_dim];
+        let (dots, weights) = (&mut self.dots[..some.len()], &mut self.weights[..some.len()]);
+        let rows = &mut self.rows[some];
+        let (key_scales, value_scales) = part.scales();
+        let (keys, ahead) = part.keys(kernels, &mut self.keys);
+        kernels.dots(queries, keys, ahead, dots);
+        kernels.weigh(dots, key_scales, value_scales, soft_cap, rows, weights);
+        let (values, ahead) = part.values(kernels, positions, next, &mut self.values);
+        kernels.sum_values(weights, rows, values, positions, ahead, sums);
+    }
+
     /// Sums to where they go.
-    fn finish(&self, cpu: &Cpu, work: &Work, pairs: &[(usize, usize)], to: &Target) {
+    fn finish(&self, cpu: &Cpu, work: &Work, queries: &Queries, to: &Target) {
         let Attention { heads, value_dim, .. } = *work.attention;
         let placed = &work.placed.rows;
-        for ((&(row, head), softmax), sums) in
-            pairs.iter().zip(&self.rows).zip(self.sums.chunks_exact(value_dim))
+        for (((row, head), softmax), sums) in
+            queries.pairs(work.attention).zip(&self.rows).zip(self.sums.chunks_exact(value_dim))
         {
             if to.parts == 1 {
                 let start = (row * heads + head) * value_dim;

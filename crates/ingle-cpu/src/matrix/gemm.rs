@@ -100,9 +100,14 @@ pub(super) fn multiply_tiles(
                     // SAFETY: no other thread has these groups of this matrix for these input rows, and ranges of other
                     // groups and rows do not overlap this one.
                     let out = unsafe { out.range(start + columns.start..start + columns.end) };
-                    let sums = sums[(at + m) * GROUP..].chunks(room * GROUP);
-                    for (out, sums) in out.chunks_mut(GROUP).zip(sums) {
-                        out.copy_from_slice(&sums[..out.len()]);
+                    let mut sums = sums[(at + m) * GROUP..].chunks(room * GROUP);
+                    // a length that the compiler knows is one move
+                    let (whole, rest) = out.as_chunks_mut::<GROUP>();
+                    for (out, sums) in whole.iter_mut().zip(&mut sums) {
+                        out.copy_from_slice(&sums[..GROUP]);
+                    }
+                    if let (false, Some(sums)) = (rest.is_empty(), sums.next()) {
+                        rest.copy_from_slice(&sums[..rest.len()]);
                     }
                 }
                 at += run.room();

@@ -165,7 +165,7 @@ impl Matrix {
     }
 
     fn fill(layout: Layout, from: &impl StoredRows, cpu: &Cpu) -> Result<Matrix, PackError> {
-        let mut buffer = Buffer::zeroed(layout.bytes)?;
+        let mut buffer = Buffer::zeroed_beside_others(layout.bytes)?;
         pack::pack(&layout, &[(0, 0)], from, buffer.bytes_mut(), cpu)?;
         Ok(Matrix { layout, buffer })
     }

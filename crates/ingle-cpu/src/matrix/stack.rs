@@ -24,7 +24,7 @@ impl Stack {
     pub fn zeroed(format: Format, count: usize, rows: usize, columns: usize) -> Result<Stack, PackError> {
         let layout = Layout::of(format, rows, columns)?;
         let bytes = layout.bytes.checked_mul(count).ok_or(OutOfMemory { bytes: usize::MAX })?;
-        Ok(Stack { count, layout, buffer: Buffer::zeroed(bytes)? })
+        Ok(Stack { count, layout, buffer: Buffer::zeroed_beside_others(bytes)? })
     }
 
     /// Makes the matrix of `raw`, as in the file, resident as number `index`. `raw` is read once, in parallel, and not

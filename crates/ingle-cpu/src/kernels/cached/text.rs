@@ -220,6 +220,11 @@ unsafe fn sum_values_of<L: Lanes, const Q: usize>(
 ) {
     let width = values.len() / PAGE;
     let mut component = 0;
+    // all of a row at once keeps the reading in order
+    while wide::<L>() && Q <= 2 && component + 128 <= width {
+        columns::<L, Q, 8>(weights, rows, values, positions, fetch, out, component);
+        component += 128;
+    }
     while wide::<L>() && component + 64 <= width {
         columns::<L, Q, 4>(weights, rows, values, positions, fetch, out, component);
         component += 64;
