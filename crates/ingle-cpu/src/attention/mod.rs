@@ -36,8 +36,10 @@ pub(crate) struct Work<'a> {
 /// Most queries, heads of rows, that go over a page together: so many that reading it costs little, so few that all they
 /// need lies in the processor's own cache.
 const TOGETHER: usize = 32;
-/// Least pages of a part when a KV head's pages are parted among threads.
-const LEAST_PAGES: usize = 4;
+/// Least pages of a part where few rows see many.
+const PAGES_OF_A_PART: usize = 8;
+/// Most parts, whose results have to be joined.
+const MOST_PARTS: usize = 64;
 
 /// Memory of a thread.
 #[derive(Default)]
@@ -100,17 +102,17 @@ struct Division {
 }
 
 /// Many rows are work for all threads, a KV head at a time, whose pages stay in cache. Few rows wait for memory, which is
-/// fastest when it is read in order, all heads of a page one after the other: threads share the pages, and the
-/// heads only where there are too few pages.
+/// fastest when it is read in order, all heads of a page one after the other: threads share parts of the pages, and the
+/// heads only where there are too few of these. How pages are parted shows in the last bits, so threads have no say in it.
 fn divide(cpu: &Cpu, work: &Work, blocks: usize) -> Division {
-    let (threads, kv_heads) = (cpu.pool.threads(), work.attention.kv_heads);
     if blocks != 1 {
         return Division { parts: 1, heads_together: 1 };
     }
-    let wanted = if threads == 1 { 1 } else { 2 * threads };
+    let (threads, kv_heads) = (cpu.pool.threads(), work.attention.kv_heads);
     let pages = work.seen(work.placed.rows.end - 1).len() / PAGE;
-    let parts = wanted.min(pages / LEAST_PAGES).max(1);
-    Division { parts, heads_together: (kv_heads * parts / wanted).clamp(1, kv_heads) }
+    let parts = (pages / PAGES_OF_A_PART).clamp(1, MOST_PARTS);
+    let tasks = if threads == 1 { 1 } else { 2 * threads };
+    Division { parts, heads_together: (kv_heads * parts / tasks).clamp(1, kv_heads) }
 }
 
 /// Where a task's results go.

@@ -255,10 +255,13 @@ fn pages_parted_among_threads_give_the_same() {
         fill(&alone, &attention, &mut kv, 0, 1500);
         for (first, rows) in [(1499, 1), (1497, 3), (1400, 9)] {
             let expected = attended(&alone, &attention, &kv, first, rows);
-            let ours = attended(&together, &attention, &kv, first, rows);
-            for (ours, expected) in ours.iter().zip(&expected) {
-                assert!((ours - expected).abs() < 1e-5, "{ours} is not {expected}");
-            }
+            let error = relative_error(&expected, &exact(&attention, first, rows));
+            assert!(error < 1e-3, "{rows} rows from {first} on: {error}");
+            // to the last bit: an answer must not depend on the number of threads
+            assert!(
+                attended(&together, &attention, &kv, first, rows) == expected,
+                "{rows} rows from {first} on"
+            );
         }
     }
 }
