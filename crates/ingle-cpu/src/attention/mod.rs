@@ -153,6 +153,7 @@ impl Queries {
     }
 }
 
+/// One pass over the pages of a part, in each of which the KV heads follow one after the other as they lie in memory.
 fn page_by_page(cpu: &Cpu, work: &Work, queries: &Queries, to: &Target, scratch: &mut Scratch) {
     let Work { attention, kv, .. } = *work;
     scratch.begin(cpu, work, queries);
