@@ -177,6 +177,17 @@ pub(crate) fn generic_formats(formats: &str) -> String {
     format!("{formats} weights have no fast kernel yet and run several times slower")
 }
 
+/// A benchmark of a mixture of which only a part is in memory.
+pub(crate) fn experts_from_file(held: usize, all: usize) -> String {
+    format!(
+        "{held} of the model's {all} experts fit the memory for them; the others are read from the file when they are \
+         chosen, and the disk bounds the speed, which the limits do not know"
+    )
+}
+
+/// A limit on experts for a model without any.
+pub(crate) const NO_EXPERTS: &str = "the model has no experts that memory could be set for";
+
 /// Figures from a busy machine.
 pub(crate) fn not_quiet(disturbance: &Disturbance) -> String {
     let others = disturbance.others.unwrap_or(0.0);

@@ -256,14 +256,15 @@ unsafe fn multiply_rows<L: Lanes, F: Format, const M: usize>(
         scales: input.scales.as_ptr().add(first * blocks),
         sums: input.sums.as_ptr().add(first * blocks),
     };
-    let (ahead, run) = (ahead(), turns(F::LAYOUT.run()));
+    let (ahead, run) = (ahead(M), turns(F::LAYOUT.run()));
     let mut results = [L::splat_f(0.0); M];
     let (mut line, mut b) = (weights, 0);
     while b < blocks {
-        prefetch::<L>(line, ahead, F::LAYOUT.run_bytes() / LINE);
+        prefetch::<L>(line, ahead, 1);
         touch(line, 1);
         let (mut scale, mut at) = (line, line.add(LINE));
         for _ in 0..run.min(blocks - b) {
+            prefetch::<L>(at, ahead, F::LAYOUT.numbers / LINE);
             add_block::<L, F, M>(scale, at, b, &own, &mut results);
             (scale, at) = (scale.add(F::LAYOUT.scale), at.add(F::LAYOUT.numbers));
             b += 1;

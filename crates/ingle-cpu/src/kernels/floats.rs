@@ -67,7 +67,7 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
     tile: &mut Tile,
 ) {
     let columns = input.columns;
-    let ahead = ahead();
+    let ahead = ahead(M);
     let values = input.values.as_ptr().add(first * columns);
     // Several sums, so that additions need not wait for each other, as far as there are registers.
     let mut sums = [[L::splat_f(0.0); M]; STEP];

@@ -166,7 +166,7 @@ impl Fetch {
     /// Spreads the lines of `ahead` over `steps` steps, where that helps the processor.
     #[inline(always)]
     pub(super) fn new<T>(ahead: &[T], steps: usize) -> Fetch {
-        let ahead = if super::ahead::ahead() > 0 { ahead } else { &[] };
+        let ahead = if super::ahead::ahead(1) > 0 { ahead } else { &[] };
         let range = ahead.as_ptr_range();
         let bytes = size_of_val(ahead).div_ceil(steps.max(1)).next_multiple_of(64);
         Fetch { next: range.start.cast(), end: range.end.cast(), bytes }

@@ -44,7 +44,7 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
     let columns = input.columns;
     let blocks = columns / SUPERBLOCK;
     let vectors = if FIFTH { 5 } else { 4 };
-    let (ahead, four) = (ahead(), turns(4));
+    let (ahead, four) = (ahead(M), turns(4));
     let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
     let pairs = input.pairs.as_ptr().add(first * blocks * 4);
@@ -215,7 +215,7 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
 ) {
     let columns = input.columns;
     let blocks = columns / SUPERBLOCK;
-    let (ahead, four) = (ahead(), turns(4));
+    let (ahead, four) = (ahead(M), turns(4));
     let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
     let mut sums = input.sums.as_ptr().add(first * blocks * 16);
@@ -277,7 +277,7 @@ unsafe fn iq4_xs_rows<L: Lanes, const M: usize>(
 ) {
     let columns = input.columns;
     let blocks = columns / SUPERBLOCK;
-    let (ahead, four) = (ahead(), turns(4));
+    let (ahead, four) = (ahead(M), turns(4));
     let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
     let mut sums = input.sums.as_ptr().add(first * blocks * 16);

@@ -34,8 +34,12 @@ pub(crate) struct ComputeListArgs {
     /// Instruction set of the kernels, such as scalar, avx2 or avx512 [default: the best there is] [env: INGLE_ISA]
     #[arg(long, value_name = "SET", value_parser = isa)]
     isa: Option<Isa>,
+    /// Memory for experts, such as 12GB; the others are read from the file when they are chosen [default: all of them]
+    /// [env: INGLE_EXPERT_MEMORY]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    expert_memory: Option<u64>,
     /// Measure the slow standard the fast path is judged by: plain 32-bit arithmetic on one thread
-    #[arg(long, conflicts_with_all = ["threads", "isa"])]
+    #[arg(long, conflicts_with_all = ["threads", "isa", "expert_memory"])]
     reference: bool,
 }
 
@@ -45,9 +49,8 @@ impl ComputeListArgs {
     /// # Errors
     /// As [`ComputeArgs::choose`].
     pub(crate) fn choose(&self) -> Result<Vec<Compute>> {
-        let one = |threads| {
-            ComputeArgs { threads, isa: self.isa, expert_memory: None, reference: self.reference }.choose()
-        };
+        let &ComputeListArgs { isa, expert_memory, reference, .. } = self;
+        let one = |threads| ComputeArgs { threads, isa, expert_memory, reference }.choose();
         match self.threads[..] {
             [] => Ok(vec![one(None)?]),
             _ => self.threads.iter().map(|&threads| one(Some(threads))).collect(),

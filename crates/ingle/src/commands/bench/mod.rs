@@ -115,6 +115,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     };
     choices.iter().filter_map(Compute::notice).for_each(&mut tell);
+    if choices[0].expert_memory.is_some() && spec.expert_bytes() == 0 {
+        tell(messages::NO_EXPERTS.into());
+    }
 
     interrupt::install()?;
     let quiet = Quiet::begin();
@@ -191,6 +194,8 @@ fn check_memory(spec: &ModelSpec, compute: Compute, context: usize, cases: &[Cas
     let sequences = cases.iter().map(Case::batch).max().unwrap_or(1);
     let mut demand = Demand::of(spec, kind, context);
     demand.kv = demand.kv.saturating_mul(sequences as u64);
+    let experts = spec.expert_bytes();
+    demand.weights -= experts - compute.expert_memory.map_or(experts, |memory| memory.min(experts));
     match memory::available() {
         Some(available) if !demand.fits(available) => {
             Err(anyhow::Error::msg(messages::bench_does_not_fit(&demand, sequences, context, available)))
@@ -219,7 +224,15 @@ fn load(
     } else {
         let mut progress = Progress::new("loading", Unit::Bytes);
         let report = &mut |at: ingle_cpu::production::Progress| progress.update(at.done, at.total);
-        let production = Production::load(spec.clone(), source.clone(), Cpu::with(threads, kernels), report)?;
+        let (spec, source, cpu) = (spec.clone(), source.clone(), Cpu::with(threads, kernels));
+        let production = match compute.expert_memory {
+            None => Production::load(spec, source, cpu, report)?,
+            Some(memory) => Production::load_paged(spec, source, cpu, memory, report)?,
+        };
+        let (held, all) = production.experts_held();
+        if held < all {
+            tell(messages::experts_from_file(held, all));
+        }
         let slow: Vec<&str> = production.generic_formats().iter().map(|format| format.name()).collect();
         if !slow.is_empty() {
             tell(messages::generic_formats(&slow.join(", ")));
