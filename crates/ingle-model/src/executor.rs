@@ -141,12 +141,21 @@ pub enum ExecutorError {
 }
 
 /// Computes a network.
-pub trait Executor {
+pub trait Executor: Send {
     /// The network it was loaded with.
     fn spec(&self) -> &ModelSpec;
 
     /// A new, empty sequence of at most `context` positions. Memory grows as positions are filled.
     fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError>;
+
+    /// A new sequence of at most `context` positions that begins with the first `length` of another, or with as many
+    /// fewer as [`truncate`](Self::truncate) would leave, and their number. What both hold is held once.
+    fn fork(
+        &mut self,
+        sequence: SequenceId,
+        length: usize,
+        context: usize,
+    ) -> Result<(SequenceId, usize), ExecutorError>;
 
     /// Drops a sequence and what it cached.
     fn close(&mut self, sequence: SequenceId);
@@ -165,6 +174,6 @@ pub trait Executor {
     /// Bytes of resident weights.
     fn weight_bytes(&self) -> u64;
 
-    /// Bytes of cache now held.
+    /// Bytes of cache now held; what several sequences share counts once.
     fn kv_bytes(&self) -> u64;
 }

@@ -19,6 +19,8 @@
 //! Where a layer sees only a window, pages wholly before it are taken for the positions to come: a sequence of any
 //! length holds its window, [`SLACK`] positions before it, the rows of the step, and what fills up the pages at both
 //! ends. It can go back as far as the pages it holds still cover a whole window.
+//!
+//! Sequences that begin alike share pages: a sequence that writes into a page of several copies it first.
 #![allow(unsafe_code)] // bytes of a page are read as numbers; threads write heads of their own
 
 use crate::Cpu;
@@ -30,6 +32,7 @@ use ingle_model::spec::KvFormat;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Positions kept before a window, so that a sequence can take some tokens back without starting anew.
 pub(crate) const SLACK: usize = 64;
@@ -264,15 +267,15 @@ fn signed(bytes: &[u8]) -> &[i8] {
     unsafe { bytes.align_to::<i8>().1 }
 }
 
-/// A layer's pages.
-#[derive(Debug)]
+/// A layer's pages. A clone shares them.
+#[derive(Clone, Debug)]
 pub(crate) struct LayerKv {
     pub(crate) shape: CacheShape,
     /// Positions that a row sees, itself included; `None` is all before it.
     window: Option<usize>,
     /// Number of the first page held: those before it are forgotten.
     first: usize,
-    pages: VecDeque<Buffer>,
+    pages: VecDeque<Arc<Buffer>>,
 }
 
 impl LayerKv {
@@ -288,11 +291,16 @@ impl LayerKv {
             // a page that is no longer wanted becomes the next one
             let old = if self.first < wanted.start { self.pages.pop_front() } else { None };
             self.first += usize::from(old.is_some());
-            let page = match old {
+            // one that others hold too is left to them
+            let page = match old.filter(|page| Arc::strong_count(page) == 1) {
                 Some(page) => page,
-                None => Buffer::zeroed(self.shape.page_bytes())?,
+                None => Arc::new(Buffer::zeroed(self.shape.page_bytes())?),
             };
             self.pages.push_back(page);
+        }
+        let written = (positions.start / PAGE).saturating_sub(self.first);
+        for page in self.pages.iter_mut().skip(written) {
+            own(page)?;
         }
         // what a long step needed is given back; what steps of one row come to need stays, for the next positions
         let steady = self.window.map_or(0, |window| window.saturating_add(SLACK + PAGE - 2) / PAGE + 1);
@@ -321,8 +329,9 @@ impl LayerKv {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.pages.len() * self.shape.page_bytes()) as u64
+    /// The pages it holds.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &Arc<Buffer>> {
+        self.pages.iter()
     }
 
     /// Stores rows of keys `[kv heads * key dim]` and values `[kv heads * value dim]` of the positions from `first` on,
@@ -336,7 +345,7 @@ impl LayerKv {
             let inside = positions.start.max(page * PAGE)..positions.end.min((page + 1) * PAGE);
             let (from, count) = (inside.start - first, inside.len());
             let (keys, values) = (&keys[from * key_row..], &values[from * value_row..]);
-            let bytes = Shares::new(self.pages[page - first_page].bytes_mut());
+            let bytes = Shares::new(written(&mut self.pages[page - first_page]));
             cpu.pool.for_chunks(kv_heads, MANY_ROWS / count, &|_, heads| {
                 ROW.with_borrow_mut(|row| {
                     for head in heads {
@@ -356,6 +365,21 @@ impl LayerKv {
         let bytes = &self.pages[page - self.first].bytes()[kv_head * size..][..size];
         Part { bytes, shape: self.shape }
     }
+}
+
+/// Makes a page that other sequences hold too this one's own.
+pub(crate) fn own(page: &mut Arc<Buffer>) -> Result<(), OutOfMemory> {
+    if Arc::get_mut(page).is_none() {
+        let mut copy = Buffer::zeroed(page.bytes().len())?;
+        copy.bytes_mut().copy_from_slice(page.bytes());
+        *page = Arc::new(copy);
+    }
+    Ok(())
+}
+
+/// Bytes of a page that is this sequence's [`own`].
+pub(crate) fn written(page: &mut Arc<Buffer>) -> &mut [u8] {
+    Arc::get_mut(page).expect("`grow` has made it this sequence's own").bytes_mut()
 }
 
 /// Bytes as 16-bit floats.

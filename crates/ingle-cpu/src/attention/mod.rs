@@ -36,10 +36,8 @@ pub(crate) struct Work<'a> {
 /// Most queries, heads of rows, that go over a page together: so many that reading it costs little, so few that all they
 /// need lies in the processor's own cache.
 const TOGETHER: usize = 32;
-/// Least pages of a part where few rows see many.
+/// Pages whose weighted sums are joined to those before them.
 const PAGES_OF_A_PART: usize = 8;
-/// Most parts, whose results have to be joined.
-const MOST_PARTS: usize = 64;
 
 /// Memory of a thread.
 #[derive(Default)]
@@ -51,6 +49,9 @@ struct Scratch {
     weights: Vec<[i16; PAGE]>,
     /// `[queries][value dim]`
     sums: Vec<f32>,
+    /// What the parts before have summed, likewise.
+    joined: Vec<Total>,
+    joined_sums: Vec<f32>,
     /// A page's keys and its values, where they have to be widened.
     keys: Vec<i16>,
     values: Vec<i16>,
@@ -62,72 +63,75 @@ thread_local! {
 
 /// `out[row][head] = softmax(scale * q . k) v` for the slice's rows of `out`, `[rows, heads * value dim]`. `partial` is
 /// memory to reuse.
+///
+/// Pages are taken in parts of [`PAGES_OF_A_PART`], counted from the sequence's beginning, each with sums of its own that
+/// are joined one after the other, whether one thread or several have made them: a row's result is the same in every bit
+/// with any number of threads and of rows beside it.
 pub(crate) fn attend(cpu: &Cpu, work: &Work, partial: &mut Vec<f32>, out: &mut [f32]) {
     let Attention { heads, kv_heads, value_dim, .. } = *work.attention;
     let rows_together = (TOGETHER / (heads / kv_heads)).max(1);
     let placed = &work.placed.rows;
     let blocks = placed.len().div_ceil(rows_together);
-    let Division { parts, heads_together } = divide(cpu, work, blocks);
+    let parts = work.parts(placed.clone());
+    // Many rows are work for all threads, a KV head at a time, whose pages stay in cache. Few rows wait for memory, which
+    // is fastest when it is read in order, all heads of a page one after the other: threads share the parts, and the
+    // heads only where there are too few of these.
+    let apart = blocks == 1 && parts.len() > 1;
+    let spread = if apart { parts.len() } else { 1 };
+    let heads_together = match (blocks, cpu.pool.threads()) {
+        (1, 1) => kv_heads,
+        (1, threads) => (kv_heads * spread / (2 * threads)).clamp(1, kv_heads),
+        _ => 1,
+    };
     let head_ranges = kv_heads.div_ceil(heads_together);
-    let kept = if parts > 1 { parts * placed.len() * heads * (value_dim + 2) } else { 0 };
+    let kept = if apart { spread * placed.len() * heads * (value_dim + 2) } else { 0 };
     if partial.len() < kept {
         partial.resize(kept, 0.0);
     }
     let (out, shared) = (Shares::new(out), Shares::new(&mut partial[..kept]));
-    cpu.pool.for_chunks(blocks * head_ranges * parts, 1, &|_, range| {
+    cpu.pool.for_chunks(blocks * head_ranges * spread, 1, &|_, range| {
         SCRATCH.with_borrow_mut(|scratch| {
             for task in range {
-                let (task, part) = (task / parts, task % parts);
+                let (task, part) = (task / spread, task % spread);
                 // the last rows see most: they go first, so that no thread is left with a long one at the end
                 let first = placed.start + (blocks - 1 - task / head_ranges) * rows_together;
                 let rows = first..(first + rows_together).min(placed.end);
                 let head = task % head_ranges * heads_together;
                 let queries = Queries { rows, kv_heads: head..(head + heads_together).min(kv_heads) };
-                let to = Target { part, parts, out: &out, partial: &shared };
-                page_by_page(cpu, work, &queries, &to, scratch);
+                scratch.begin(cpu, work, &queries);
+                if apart {
+                    let own = parts.start + part;
+                    page_by_page(cpu, work, &queries, own..own + 1, scratch);
+                    scratch.keep(work, &queries, part, &shared);
+                } else {
+                    page_by_page(cpu, work, &queries, work.parts(queries.rows.clone()), scratch);
+                    scratch.finish(cpu, work, &queries, &out);
+                }
             }
         });
     });
-    if parts > 1 {
-        join_parts(cpu, work, parts, partial, &out);
+    if apart {
+        join_parts(cpu, work, spread, partial, &out);
     }
-}
-
-/// How the work is divided, besides by blocks of rows.
-struct Division {
-    /// Parts that the pages are taken in.
-    parts: usize,
-    /// KV heads of a task.
-    heads_together: usize,
-}
-
-/// Many rows are work for all threads, a KV head at a time, whose pages stay in cache. Few rows wait for memory, which is
-/// fastest when it is read in order, all heads of a page one after the other: threads share parts of the pages, and the
-/// heads only where there are too few of these. How pages are parted shows in the last bits, so threads have no say in it.
-fn divide(cpu: &Cpu, work: &Work, blocks: usize) -> Division {
-    if blocks != 1 {
-        return Division { parts: 1, heads_together: 1 };
-    }
-    let (threads, kv_heads) = (cpu.pool.threads(), work.attention.kv_heads);
-    let pages = work.seen(work.placed.rows.end - 1).len() / PAGE;
-    let parts = (pages / PAGES_OF_A_PART).clamp(1, MOST_PARTS);
-    let tasks = if threads == 1 { 1 } else { 2 * threads };
-    Division { parts, heads_together: (kv_heads * parts / tasks).clamp(1, kv_heads) }
-}
-
-/// Where a task's results go.
-struct Target<'a> {
-    part: usize,
-    parts: usize,
-    out: &'a Shares<'a, f32>,
-    /// `[parts][rows of the slice][heads][value dim + 2]`: weighted sum, largest score, sum of weights.
-    partial: &'a Shares<'a, f32>,
 }
 
 impl Work<'_> {
     /// Positions that a row sees.
     fn seen(&self, row: usize) -> Range<usize> {
         self.attention.seen(self.placed.position(row), self.placed.end())
+    }
+
+    /// Positions that some rows see: the pages from the first to the last of them.
+    fn pages(&self, rows: Range<usize>) -> Range<usize> {
+        let ranges = || rows.clone().map(|row| self.seen(row));
+        let first = ranges().map(|seen| seen.start).min().unwrap_or(0);
+        first / PAGE..ranges().map(|seen| seen.end).max().unwrap_or(0).div_ceil(PAGE)
+    }
+
+    /// The parts in which these pages lie.
+    fn parts(&self, rows: Range<usize>) -> Range<usize> {
+        let pages = self.pages(rows);
+        pages.start / PAGES_OF_A_PART..pages.end.div_ceil(PAGES_OF_A_PART)
     }
 }
 
@@ -153,37 +157,60 @@ impl Queries {
     }
 }
 
-/// One pass over the pages of a part, in each of which the KV heads follow one after the other as they lie in memory.
-fn page_by_page(cpu: &Cpu, work: &Work, queries: &Queries, to: &Target, scratch: &mut Scratch) {
+/// One pass over the pages of some parts, in each of which the KV heads follow one after the other as they lie in memory.
+/// The parts' sums are joined where there are several.
+fn page_by_page(cpu: &Cpu, work: &Work, queries: &Queries, parts: Range<usize>, scratch: &mut Scratch) {
     let Work { attention, kv, .. } = *work;
-    scratch.begin(cpu, work, queries);
-    let ranges = || queries.rows.clone().map(|row| work.seen(row));
-    let first_page = ranges().map(|seen| seen.start).min().unwrap_or(0) / PAGE;
-    let end = ranges().map(|seen| seen.end).max().unwrap_or(0);
-    let count = end.div_ceil(PAGE) - first_page;
-    let pages = first_page + count * to.part / to.parts..first_page + count * (to.part + 1) / to.parts;
+    let all = work.pages(queries.rows.clone());
+    let end = queries.rows.clone().map(|row| work.seen(row).end).max().unwrap_or(0);
     let of_a_head = queries.of_a_head(attention);
-    for page in pages.clone() {
-        for (softmax, (row, _)) in scratch.rows.iter_mut().zip(queries.pairs(attention)) {
-            let seen = work.seen(row);
-            let inside = |position: usize| position.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
-            softmax.seen = inside(seen.start)..inside(seen.end);
-        }
-        let positions = (end - page * PAGE).min(PAGE);
-        for (at, kv_head) in queries.kv_heads.clone().enumerate() {
-            let next = match (kv_head + 1 < queries.kv_heads.end, page + 1 < pages.end) {
-                (true, _) => Some(kv.part(page, kv_head + 1)),
-                (false, true) => Some(kv.part(page + 1, queries.kv_heads.start)),
-                (false, false) => None,
-            };
-            let all = at * of_a_head..(at + 1) * of_a_head;
-            for first in all.clone().step_by(TOGETHER) {
-                let some = first..all.end.min(first + TOGETHER);
-                scratch.meet(cpu, attention.soft_cap, some, kv.part(page, kv_head), positions, next);
+    for part in parts.clone() {
+        let own = part * PAGES_OF_A_PART..(part + 1) * PAGES_OF_A_PART;
+        let pages = all.start.max(own.start)..all.end.min(own.end);
+        for page in pages.clone() {
+            for (softmax, (row, _)) in scratch.rows.iter_mut().zip(queries.pairs(attention)) {
+                let seen = work.seen(row);
+                let inside = |position: usize| position.clamp(page * PAGE, (page + 1) * PAGE) - page * PAGE;
+                softmax.seen = inside(seen.start)..inside(seen.end);
+            }
+            let positions = (end - page * PAGE).min(PAGE);
+            for (at, kv_head) in queries.kv_heads.clone().enumerate() {
+                let next = match (kv_head + 1 < queries.kv_heads.end, page + 1 < pages.end) {
+                    (true, _) => Some(kv.part(page, kv_head + 1)),
+                    (false, true) => Some(kv.part(page + 1, queries.kv_heads.start)),
+                    (false, false) => None,
+                };
+                let all = at * of_a_head..(at + 1) * of_a_head;
+                for first in all.clone().step_by(TOGETHER) {
+                    let some = first..all.end.min(first + TOGETHER);
+                    scratch.meet(cpu, attention.soft_cap, some, kv.part(page, kv_head), positions, next);
+                }
             }
         }
+        if parts.len() > 1 {
+            scratch.join(cpu);
+        }
     }
-    scratch.finish(cpu, work, queries, to);
+    if parts.len() > 1 {
+        scratch.take_joined();
+    }
+}
+
+/// Joins the weighted sum of a part to that of those before it.
+fn join(cpu: &Cpu, before: &mut Total, sums: &mut [f32], part: Total, part_sums: &[f32]) {
+    if part.sum == 0.0 {
+        return; // nothing of it is seen
+    }
+    if before.sum == 0.0 {
+        *before = part;
+        sums.copy_from_slice(part_sums);
+        return;
+    }
+    let largest = before.largest.max(part.largest);
+    let (kept, share) = ((before.largest - largest).exp2(), (part.largest - largest).exp2());
+    cpu.kernels.scale(sums, kept);
+    cpu.kernels.axpy(share, part_sums, sums);
+    *before = Total { largest, sum: before.sum * kept + part.sum * share };
 }
 
 impl Scratch {
@@ -204,6 +231,9 @@ impl Scratch {
         self.weights.resize(count.min(TOGETHER), [0; PAGE]);
         self.sums.clear();
         self.sums.resize(count * value_dim, 0.0);
+        self.joined.clear();
+        self.joined.resize(count, Total::NOTHING);
+        self.joined_sums.resize(count * value_dim, 0.0);
         self.keys.resize(width * PAGE, 0);
         self.values.resize(value_dim * PAGE, 0);
     }
@@ -232,34 +262,83 @@ impl Scratch {
         kernels.sum_values(weights, rows, values, positions, ahead, sums);
     }
 
-    /// Sums to where they go.
-    fn finish(&self, cpu: &Cpu, work: &Work, queries: &Queries, to: &Target) {
+    /// Joins what was summed to the parts before and begins another.
+    fn join(&mut self, cpu: &Cpu) {
+        let value_dim = self.values.len() / PAGE;
+        let before = self.joined.iter_mut().zip(self.joined_sums.chunks_exact_mut(value_dim));
+        let part = self.rows.iter_mut().zip(self.sums.chunks_exact(value_dim));
+        for ((total, sums), (softmax, part_sums)) in before.zip(part) {
+            join(cpu, total, sums, Total::of(softmax), part_sums);
+            (softmax.largest, softmax.sum) = (Total::NOTHING.largest, Total::NOTHING.sum);
+        }
+        self.sums.fill(0.0);
+    }
+
+    /// Makes what was joined the result.
+    fn take_joined(&mut self) {
+        std::mem::swap(&mut self.sums, &mut self.joined_sums);
+        for (softmax, total) in self.rows.iter_mut().zip(&self.joined) {
+            (softmax.largest, softmax.sum) = (total.largest, total.sum);
+        }
+    }
+
+    /// Each query with its sums.
+    fn results(
+        &self,
+        work: &Work,
+        queries: &Queries,
+    ) -> impl Iterator<Item = ((usize, usize), Total, &[f32])> {
+        let totals = self.rows.iter().map(Total::of);
+        let sums = self.sums.chunks_exact(work.attention.value_dim);
+        queries.pairs(work.attention).zip(totals).zip(sums).map(|((pair, total), sums)| (pair, total, sums))
+    }
+
+    /// Averages to where they go.
+    fn finish(&self, cpu: &Cpu, work: &Work, queries: &Queries, out: &Shares<f32>) {
+        let Attention { heads, value_dim, .. } = *work.attention;
+        for ((row, head), total, sums) in self.results(work, queries) {
+            let start = (row * heads + head) * value_dim;
+            // SAFETY: every (row, head) belongs to one task.
+            let out = unsafe { out.range(start..start + value_dim) };
+            out.copy_from_slice(sums);
+            cpu.kernels.scale(out, average(total, work.sinks.get(head).copied()));
+        }
+    }
+
+    /// Keeps the sums of a part in `[parts][rows of the slice][heads][value dim + 2]`: weighted sum, largest score, sum
+    /// of weights.
+    fn keep(&self, work: &Work, queries: &Queries, part: usize, partial: &Shares<f32>) {
         let Attention { heads, value_dim, .. } = *work.attention;
         let placed = &work.placed.rows;
-        for (((row, head), softmax), sums) in
-            queries.pairs(work.attention).zip(&self.rows).zip(self.sums.chunks_exact(value_dim))
-        {
-            if to.parts == 1 {
-                let start = (row * heads + head) * value_dim;
-                // SAFETY: every (row, head) belongs to one task.
-                let out = unsafe { to.out.range(start..start + value_dim) };
-                out.copy_from_slice(sums);
-                let sink = work.sinks.get(head).copied();
-                cpu.kernels.scale(out, average(softmax.largest, softmax.sum, sink));
-            } else {
-                let start = ((to.part * placed.len() + row - placed.start) * heads + head) * (value_dim + 2);
-                // SAFETY: every (part, row, head) belongs to one task.
-                let kept = unsafe { to.partial.range(start..start + value_dim + 2) };
-                kept[..value_dim].copy_from_slice(sums);
-                kept[value_dim..].copy_from_slice(&[softmax.largest, softmax.sum]);
-            }
+        for ((row, head), total, sums) in self.results(work, queries) {
+            let start = ((part * placed.len() + row - placed.start) * heads + head) * (value_dim + 2);
+            // SAFETY: every (part, row, head) belongs to one task.
+            let kept = unsafe { partial.range(start..start + value_dim + 2) };
+            kept[..value_dim].copy_from_slice(sums);
+            kept[value_dim..].copy_from_slice(&[total.largest, total.sum]);
         }
     }
 }
 
-/// Factor on a weighted sum that makes it the average, the sink counted: `largest` in powers of two and `sum` as in
-/// [`Softmax`].
-fn average(largest: f32, sum: f32, sink: Option<f32>) -> f32 {
+/// What belongs to a weighted sum, as in [`Softmax`].
+#[derive(Clone, Copy)]
+struct Total {
+    /// Largest score, in powers of two.
+    largest: f32,
+    /// Sum of the weights.
+    sum: f32,
+}
+
+impl Total {
+    const NOTHING: Total = Total { largest: f32::NEG_INFINITY, sum: 0.0 };
+
+    fn of(softmax: &Softmax) -> Total {
+        Total { largest: softmax.largest, sum: softmax.sum }
+    }
+}
+
+/// Factor on a weighted sum that makes it the average, the sink counted.
+fn average(Total { largest, sum }: Total, sink: Option<f32>) -> f32 {
     match sink.map(|sink| sink * std::f32::consts::LOG2_E) {
         None => 1.0 / sum,
         Some(sink) => {
@@ -276,22 +355,17 @@ fn join_parts(cpu: &Cpu, work: &Work, parts: usize, partial: &[f32], out: &Share
     let pairs = rows.len() * heads;
     cpu.pool.for_chunks(pairs, TOGETHER, &|_, range| {
         for pair in range {
-            let part = |part: usize| {
-                let kept = &partial[(part * pairs + pair) * (value_dim + 2)..][..value_dim + 2];
-                (&kept[..value_dim], kept[value_dim], kept[value_dim + 1])
-            };
             let start = (rows.start * heads + pair) * value_dim;
             // SAFETY: every (row, head) belongs to one task.
             let out = unsafe { out.range(start..start + value_dim) };
-            let largest = (0..parts).map(|at| part(at).1).fold(f32::NEG_INFINITY, f32::max);
-            let mut all = 0.0;
             out.fill(0.0);
-            for (sums, part_largest, sum) in (0..parts).map(part) {
-                let share = (part_largest - largest).exp2();
-                all += share * sum;
-                cpu.kernels.axpy(share, sums, out);
+            let mut total = Total::NOTHING;
+            for part in 0..parts {
+                let kept = &partial[(part * pairs + pair) * (value_dim + 2)..][..value_dim + 2];
+                let of_part = Total { largest: kept[value_dim], sum: kept[value_dim + 1] };
+                join(cpu, &mut total, out, of_part, &kept[..value_dim]);
             }
-            cpu.kernels.scale(out, average(largest, all, work.sinks.get(pair % heads).copied()));
+            cpu.kernels.scale(out, average(total, work.sinks.get(pair % heads).copied()));
         }
     });
 }

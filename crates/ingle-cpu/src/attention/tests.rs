@@ -7,6 +7,7 @@ use crate::kernels::{Isa, Kernels, PAGE};
 use crate::sequences::Placed;
 use ingle_model::executor::SequenceId;
 use ingle_model::spec::{Attention, KeyValues, KvFormat, Visibility};
+use std::sync::Arc;
 
 const WINDOWS: [usize; 4] = [1, 7, 16, 128];
 const CHUNKS: [usize; 5] = [1, 3, 48, 64, 130];
@@ -194,6 +195,10 @@ fn a_window_attends_as_a_full_cache_does_at_any_chunk_size() {
     }
 }
 
+fn bytes(kv: &LayerKv) -> u64 {
+    kv.pages().map(|page| page.bytes().len() as u64).sum()
+}
+
 #[test]
 fn a_window_holds_no_more_than_itself_and_the_steps_rows() {
     let cpu = Cpu::with(1, Kernels::best());
@@ -205,7 +210,7 @@ fn a_window_holds_no_more_than_itself_and_the_steps_rows() {
             fill(&cpu, &attention, &mut kv, first, chunk);
             // one page more where both ends lie inside pages
             let pages = (window + SLACK + chunk).div_ceil(PAGE) + 1;
-            assert!(kv.bytes() <= pages as u64 * page_bytes(&attention), "{window} {chunk} {first}");
+            assert!(bytes(&kv) <= pages as u64 * page_bytes(&attention), "{window} {chunk} {first}");
             first += chunk;
         }
         for position in first..first + 200 {
@@ -213,7 +218,7 @@ fn a_window_holds_no_more_than_itself_and_the_steps_rows() {
         }
         let pages = ((window + SLACK + PAGE - 2) / PAGE + 1) as u64; // what so many positions can lie in
         assert!(window != 128 || pages == 4);
-        assert!(kv.bytes() <= pages * page_bytes(&attention), "window {window}: {} bytes", kv.bytes());
+        assert!(bytes(&kv) <= pages * page_bytes(&attention), "window {window}: {} bytes", bytes(&kv));
     }
 }
 
@@ -239,7 +244,7 @@ fn a_sequence_goes_back_as_far_as_its_window_is_held() {
             assert_eq!(attended(&cpu, &attention, &kv, position, 1), expected);
         }
         kv.shrink(0);
-        assert_eq!(kv.bytes(), 0);
+        assert_eq!(bytes(&kv), 0);
         fill(&cpu, &attention, &mut kv, 0, 3);
         let first = attended(&cpu, &attention, &full, 0, 3);
         assert_eq!(attended(&cpu, &attention, &kv, 0, 3), first);
@@ -263,5 +268,50 @@ fn pages_parted_among_threads_give_the_same() {
                 "{rows} rows from {first} on"
             );
         }
+    }
+}
+
+#[test]
+fn a_row_gives_the_same_whatever_rows_are_beside_it() {
+    for (window, sinks) in [(None, true), (Some(700), false)] {
+        let attention = Attention { sinks, ..attention(window) };
+        let mut kv = cache(&attention, None);
+        let cpu = Cpu::with(2, Kernels::best());
+        fill(&cpu, &attention, &mut kv, 0, 1300);
+        let width = attention.heads * attention.value_dim;
+        let alone: Vec<f32> =
+            (1000..1300).flat_map(|position| attended(&cpu, &attention, &kv, position, 1)).collect();
+        for rows in [2, 5, 60, 300] {
+            for first in (1000..1300).step_by(rows) {
+                let count = rows.min(1300 - first);
+                let together = attended(&cpu, &attention, &kv, first, count);
+                let expected = &alone[(first - 1000) * width..][..count * width];
+                assert!(together == expected, "window {window:?}: {count} rows from {first} on");
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_that_share_pages_do_not_write_into_each_other() {
+    let cpu = Cpu::with(1, Kernels::best());
+    for window in [None, Some(100)] {
+        let attention = attention(window);
+        let (mut kv, mut alone) = (cache(&attention, window), cache(&attention, window));
+        fill(&cpu, &attention, &mut kv, 0, 200);
+        fill(&cpu, &attention, &mut alone, 0, 200);
+        let mut fork = kv.clone();
+        fork.shrink(180);
+        let before = kv.pages().filter(|page| fork.pages().any(|other| Arc::ptr_eq(page, other))).count();
+        assert_eq!(before, fork.pages().count(), "a fork takes no memory");
+        fill(&cpu, &attention, &mut fork, 180, 5);
+        for position in 200..300 {
+            fill(&cpu, &attention, &mut kv, position, 1);
+            fill(&cpu, &attention, &mut alone, position, 1);
+            let expected = attended(&cpu, &attention, &alone, position, 1);
+            assert_eq!(attended(&cpu, &attention, &kv, position, 1), expected, "{window:?}, {position}");
+        }
+        let shared = kv.pages().filter(|page| fork.pages().any(|other| Arc::ptr_eq(page, other))).count();
+        assert!(window.is_some() || shared == 2, "{shared} pages");
     }
 }

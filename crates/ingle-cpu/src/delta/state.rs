@@ -7,9 +7,11 @@
 //! of the whole conversation. The price is the same memory once more and a copy per so many positions.
 #![allow(unsafe_code)] // bytes of a buffer are read as floats
 
+use crate::attention::cache::{own, written};
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::kernels::DELTA_PANEL;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Positions between marks while a long prompt is fed.
 pub(crate) const MARK_DISTANCE: usize = 512;
@@ -49,26 +51,21 @@ impl DeltaShape {
     }
 }
 
-/// The memory after some position.
-#[derive(Debug)]
+/// The memory after some position. A clone shares it.
+#[derive(Clone, Debug)]
 struct Memory {
     positions: usize,
-    buffer: Buffer,
+    buffer: Arc<Buffer>,
 }
 
 impl Memory {
     fn zeroed(shape: &DeltaShape) -> Result<Memory, OutOfMemory> {
-        Ok(Memory { positions: 0, buffer: Buffer::zeroed(shape.bytes())? })
-    }
-
-    fn copy_from(&mut self, other: &Memory) {
-        self.buffer.bytes_mut().copy_from_slice(other.buffer.bytes());
-        self.positions = other.positions;
+        Ok(Memory { positions: 0, buffer: Arc::new(Buffer::zeroed(shape.bytes())?) })
     }
 }
 
-/// A layer's state of one sequence.
-#[derive(Debug)]
+/// A layer's state of one sequence. A clone shares its memory until either changes it.
+#[derive(Clone, Debug)]
 pub(crate) struct DeltaState {
     pub(crate) shape: DeltaShape,
     now: Option<Memory>,
@@ -102,15 +99,10 @@ impl DeltaState {
         // an empty state is found again without a mark
         let wanted = long_step && (!self.long_step || distance >= MARK_DISTANCE) && now.positions > 0;
         if wanted && distance > 0 && now.positions == positions.start {
-            let mut mark = match self.mark.take() {
-                Some(mark) => mark,
-                None => Memory::zeroed(&self.shape)?,
-            };
-            mark.copy_from(now);
-            self.mark = Some(mark);
+            self.mark = Some(now.clone());
         }
         self.long_step = long_step;
-        Ok(())
+        own(&mut now.buffer)
     }
 
     /// The longest length, at most `positions`, whose state it has.
@@ -121,18 +113,12 @@ impl DeltaState {
 
     /// Goes back to `positions`, which [`earlier`](Self::earlier) has allowed.
     pub(crate) fn shrink(&mut self, positions: usize) {
-        let Some(now) = &mut self.now else { return };
-        if now.positions == positions {
+        if self.now.as_ref().is_none_or(|now| now.positions == positions) {
             return;
         }
-        match &self.mark {
-            Some(mark) if mark.positions == positions => now.copy_from(mark),
-            _ => {
-                now.buffer.bytes_mut().fill(0);
-                now.positions = 0;
-                self.mark = None;
-            }
-        }
+        // without a mark there, an empty state is made by the next step
+        self.mark.take_if(|mark| mark.positions != positions);
+        self.now = self.mark.clone();
         self.long_step = false;
     }
 
@@ -141,7 +127,7 @@ impl DeltaState {
     pub(crate) fn change(&mut self, positions: usize) -> Option<Changing<'_>> {
         let now = self.now.as_mut().filter(|now| now.positions == positions)?;
         now.positions = UNKNOWN;
-        let (states, inputs) = floats_mut(now.buffer.bytes_mut()).split_at_mut(self.shape.states());
+        let (states, inputs) = floats_mut(written(&mut now.buffer)).split_at_mut(self.shape.states());
         Some(Changing { states, inputs })
     }
 
@@ -152,9 +138,9 @@ impl DeltaState {
         }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        let held = [&self.now, &self.mark].into_iter().flatten();
-        held.map(|memory| memory.buffer.bytes().len() as u64).sum()
+    /// The memory it holds.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        [&self.now, &self.mark].into_iter().flatten().map(|memory| memory.buffer.as_ref())
     }
 }
 
@@ -166,6 +152,7 @@ fn floats_mut(bytes: &mut [u8]) -> &mut [f32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     const SHAPE: DeltaShape =
         DeltaShape { channels: 5, inputs: 3, value_heads: 2, key_dim: 4, value_dim: 40 };
@@ -180,6 +167,7 @@ mod tests {
     }
 
     fn told(state: &mut DeltaState, positions: usize) -> (f32, f32) {
+        state.grow(positions..positions + 1).unwrap();
         let changing = state.change(positions).unwrap();
         let all =
             |values: &[f32]| values.iter().all(|&value| value == values[0]).then_some(values[0]).unwrap();
@@ -188,18 +176,25 @@ mod tests {
         told
     }
 
+    /// States held, counted once each.
+    fn held(state: &DeltaState) -> usize {
+        let size = (2 * 2 * 4 * 32 + 15) * 4;
+        let buffers: HashSet<*const Buffer> = state.buffers().map(std::ptr::from_ref).collect();
+        assert!(state.buffers().all(|buffer| buffer.bytes().len() == size));
+        buffers.len()
+    }
+
     #[test]
     fn a_turn_begins_with_a_mark_that_is_found_again() {
         let mut state = DeltaState::new(SHAPE);
-        assert_eq!((state.bytes(), state.earlier(7)), (0, 0));
-        let once = ((2 * 2 * 4 * 32 + 15) * 4) as u64;
+        assert_eq!((held(&state), state.earlier(7)), (0, 0));
         step(&mut state, 0..10);
-        assert_eq!(state.bytes(), once, "nothing to mark yet");
+        assert_eq!(held(&state), 1, "nothing to mark yet");
         (10..20).for_each(|at| step(&mut state, at..at + 1));
         step(&mut state, 20..26);
         step(&mut state, 26..40);
         (40..50).for_each(|at| step(&mut state, at..at + 1));
-        assert_eq!(state.bytes(), 2 * once);
+        assert_eq!(held(&state), 2);
         assert_eq!([50, 49, 20, 19].map(|positions| state.earlier(positions)), [50, 20, 20, 0]);
         state.shrink(50);
         assert_eq!(told(&mut state, 50), (50.0, -50.0));
@@ -209,7 +204,20 @@ mod tests {
         assert_eq!(state.earlier(20), 20, "the mark can be used again");
         state.shrink(0);
         assert_eq!(told(&mut state, 0), (0.0, 0.0));
-        assert_eq!((state.earlier(20), state.bytes()), (0, once));
+        assert_eq!((state.earlier(20), held(&state)), (0, 1));
+    }
+
+    #[test]
+    fn a_clone_goes_its_own_way() {
+        let mut state = DeltaState::new(SHAPE);
+        step(&mut state, 0..10);
+        let mut other = state.clone();
+        assert_eq!(
+            state.buffers().next().map(std::ptr::from_ref),
+            other.buffers().next().map(std::ptr::from_ref)
+        );
+        step(&mut other, 10..11);
+        assert_eq!((told(&mut state, 10), told(&mut other, 11)), ((10.0, -10.0), (11.0, -11.0)));
     }
 
     #[test]

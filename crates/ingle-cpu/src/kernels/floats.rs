@@ -58,6 +58,8 @@ pub(super) unsafe fn multiply<L: Lanes, S: Stored>(weights: &[u8], input: FloatR
 
 /// Columns that are taken together.
 const STEP: usize = 4;
+/// Sums of each product.
+const CHAINS: usize = 2;
 
 #[inline(always)]
 unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
@@ -69,9 +71,9 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
     let columns = input.columns;
     let ahead = ahead(M);
     let values = input.values.as_ptr().add(first * columns);
-    // Several sums, so that additions need not wait for each other, as far as there are registers.
-    let mut sums = [[L::splat_f(0.0); M]; STEP];
-    let chains = if M <= 2 { 4 } else { 2 };
+    // Two sums, so that additions need not wait for each other: for one row too, or its last bits would show how many
+    // others are with it.
+    let mut sums = [[L::splat_f(0.0); M]; CHAINS];
     let whole = columns - columns % STEP;
     for k in (0..whole).step_by(STEP) {
         let at = weights.add(k * GROUP * S::BYTES);
@@ -80,7 +82,7 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
             let weight = S::load::<L>(at.add(step * GROUP * S::BYTES));
             for m in 0..M {
                 let value = L::splat_f(*values.add(m * columns + k + step));
-                let chain = step % chains;
+                let chain = step % CHAINS;
                 sums[chain][m] = L::fma(weight, value, sums[chain][m]);
             }
         }
@@ -93,7 +95,7 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
     }
     for m in 0..M {
         let mut sum = sums[0][m];
-        for chain in 1..chains {
+        for chain in 1..CHAINS {
             sum = L::add_f(sum, sums[chain][m]);
         }
         L::store_f(tile[first + m].as_mut_ptr(), sum);

@@ -3,13 +3,14 @@
 use super::load::unsupported;
 use crate::attention::cache::LayerKv;
 use crate::attention::latent::cache::LatentKv;
-use crate::buffer::OutOfMemory;
+use crate::buffer::{Buffer, OutOfMemory};
 use crate::delta::state::DeltaState;
 use ingle_model::executor::ExecutorError;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// One layer's cache of one sequence.
-#[derive(Debug)]
+/// One layer's cache of one sequence. A clone shares pages of positions and copies states.
+#[derive(Clone, Debug)]
 pub(super) enum LayerCache {
     /// Keys and values of grouped-query attention.
     Attention(LayerKv),
@@ -27,7 +28,7 @@ impl LayerCache {
         match self {
             LayerCache::Attention(kv) => kv.grow(positions),
             LayerCache::DeltaNet(state) => state.grow(positions),
-            LayerCache::Latent(kv) => kv.grow(positions.end),
+            LayerCache::Latent(kv) => kv.grow(positions),
             LayerCache::Elsewhere => Ok(()),
         }
     }
@@ -52,12 +53,13 @@ impl LayerCache {
         }
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    /// The memory it holds, some of which other sequences may hold too.
+    pub(super) fn buffers(&self) -> Box<dyn Iterator<Item = &Buffer> + '_> {
         match self {
-            LayerCache::Attention(kv) => kv.bytes(),
-            LayerCache::DeltaNet(state) => state.bytes(),
-            LayerCache::Latent(kv) => kv.bytes(),
-            LayerCache::Elsewhere => 0,
+            LayerCache::Attention(kv) => Box::new(kv.pages().map(Arc::as_ref)),
+            LayerCache::DeltaNet(state) => Box::new(state.buffers()),
+            LayerCache::Latent(kv) => Box::new(kv.pages().map(Arc::as_ref)),
+            LayerCache::Elsewhere => Box::new(std::iter::empty()),
         }
     }
 

@@ -28,7 +28,7 @@ impl Production {
             let LayerCache::Latent(kv) = cache else {
                 return Err(unsupported("layers whose caches are not filled for measurements"));
             };
-            kv.grow(positions).map_err(no_memory)?;
+            kv.grow(0..positions).map_err(no_memory)?;
             let (width, index_width) = kv.widths();
             let mut values = vec![f16::ZERO; width.max(index_width)];
             let mut draw =

@@ -37,6 +37,7 @@ pub use load::Progress;
 use norm::NormWeight;
 use rotation::Rotation;
 use seam::{Seam, keep_rows};
+use std::collections::HashSet;
 use std::sync::Arc;
 use token_block::LayerInputsBlock;
 
@@ -218,6 +219,20 @@ impl Executor for Production {
         Ok(self.sequences.open(context, kv))
     }
 
+    fn fork(
+        &mut self,
+        sequence: SequenceId,
+        length: usize,
+        context: usize,
+    ) -> Result<(SequenceId, usize), ExecutorError> {
+        let parent = self.sequences.get_mut(sequence)?;
+        let (held, kv) = (parent.length, parent.kv.clone());
+        let fork = self.sequences.open(context, kv);
+        self.sequences.get_mut(fork)?.length = held;
+        let length = self.truncate(fork, length.min(context))?;
+        Ok((fork, length))
+    }
+
     fn close(&mut self, sequence: SequenceId) {
         self.sequences.close(sequence);
     }
@@ -266,7 +281,13 @@ impl Executor for Production {
     }
 
     fn kv_bytes(&self) -> u64 {
-        self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerCache::bytes).sum()
+        let layers = self.sequences.iter().flat_map(|sequence| &sequence.kv);
+        let mut counted = HashSet::new();
+        let buffers = layers.flat_map(LayerCache::buffers);
+        buffers
+            .filter(|&buffer| counted.insert(std::ptr::from_ref(buffer)))
+            .map(|buffer| buffer.bytes().len() as u64)
+            .sum()
     }
 }
 

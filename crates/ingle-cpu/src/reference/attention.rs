@@ -7,7 +7,7 @@ use ingle_model::spec::{Attention, KeyValues, Role};
 use std::ops::Range;
 
 /// Keys and values of one layer, position by position: `[positions, kv_heads * dim]`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct KeyValueCache {
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,

@@ -6,6 +6,7 @@ use super::latent::LatentCache;
 use ingle_model::spec::Mixer;
 
 /// One layer's cache of one sequence.
+#[derive(Clone)]
 pub(super) enum LayerCache {
     Attention(KeyValueCache),
     Latent(LatentCache),

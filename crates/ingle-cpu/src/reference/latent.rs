@@ -12,7 +12,7 @@ use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{KeyUpLayout, LatentAttention, Role, SparseIndexer};
 
 /// One layer of one sequence.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LatentCache {
     /// `[positions, kv_rank + rope_dim]`.
     pub(super) latents: Vec<f32>,

@@ -200,6 +200,21 @@ impl Executor for Reference {
         Ok(self.sequences.open(context, kv))
     }
 
+    /// Shares nothing: it is the plainest executor.
+    fn fork(
+        &mut self,
+        sequence: SequenceId,
+        length: usize,
+        context: usize,
+    ) -> Result<(SequenceId, usize), ExecutorError> {
+        let parent = self.sequences.get_mut(sequence)?;
+        let (held, kv) = (parent.length, parent.kv.clone());
+        let fork = self.sequences.open(context, kv);
+        self.sequences.get_mut(fork)?.length = held;
+        let length = self.truncate(fork, length.min(context))?;
+        Ok((fork, length))
+    }
+
     fn close(&mut self, sequence: SequenceId) {
         self.sequences.close(sequence);
     }

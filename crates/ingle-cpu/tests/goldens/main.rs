@@ -2,6 +2,7 @@
 
 mod embeddings;
 mod paged;
+mod together;
 mod variants;
 
 use ingle_cpu::kernels::{Isa, Kernels};

@@ -5,18 +5,20 @@
 //! and keep the position innermost, `[key][64]`, so that one vector holds one component of many positions. Both come
 //! in pages of 64 positions and take what the specification counts: nothing is kept per head.
 
-use crate::attention::cache::{halves, halves_mut};
+use crate::attention::cache::{halves, halves_mut, own, written};
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::kernels::PAGE;
 use half::f16;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// Pages of one layer of one sequence.
-#[derive(Debug)]
+/// Pages of one layer of one sequence. A clone shares them.
+#[derive(Clone, Debug)]
 pub(crate) struct LatentKv {
     width: usize,
     index_width: usize,
-    rows: Vec<Buffer>,
-    index_keys: Vec<Buffer>,
+    rows: Vec<Arc<Buffer>>,
+    index_keys: Vec<Arc<Buffer>>,
 }
 
 impl LatentKv {
@@ -25,14 +27,17 @@ impl LatentKv {
         LatentKv { width, index_width, rows: Vec::new(), index_keys: Vec::new() }
     }
 
-    /// Makes room for `positions` positions.
-    pub(crate) fn grow(&mut self, positions: usize) -> Result<(), OutOfMemory> {
-        let page = |width: usize| Buffer::zeroed(width * PAGE * size_of::<f16>());
-        while self.rows.len() * PAGE < positions {
+    /// Makes room for a step that fills `positions`.
+    pub(crate) fn grow(&mut self, positions: Range<usize>) -> Result<(), OutOfMemory> {
+        let page = |width: usize| Buffer::zeroed(width * PAGE * size_of::<f16>()).map(Arc::new);
+        while self.rows.len() * PAGE < positions.end {
             self.rows.push(page(self.width)?);
         }
-        while self.index_width > 0 && self.index_keys.len() * PAGE < positions {
+        while self.index_width > 0 && self.index_keys.len() * PAGE < positions.end {
             self.index_keys.push(page(self.index_width)?);
+        }
+        for pages in [&mut self.rows, &mut self.index_keys] {
+            pages.iter_mut().skip(positions.start / PAGE).try_for_each(own)?;
         }
         Ok(())
     }
@@ -48,20 +53,20 @@ impl LatentKv {
         (self.width, self.index_width)
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        let pages = |pages: &[Buffer]| pages.iter().map(|page| page.bytes().len() as u64).sum::<u64>();
-        pages(&self.rows) + pages(&self.index_keys)
+    /// The pages it holds.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &Arc<Buffer>> {
+        self.rows.iter().chain(&self.index_keys)
     }
 
     /// Stores the row of a position that there is room for.
     pub(crate) fn store_row(&mut self, position: usize, row: &[f16]) {
-        let page = halves_mut(self.rows[position / PAGE].bytes_mut());
+        let page = halves_mut(written(&mut self.rows[position / PAGE]));
         page[position % PAGE * self.width..][..self.width].copy_from_slice(row);
     }
 
     /// Stores the indexer key of a position that there is room for.
     pub(crate) fn store_index_key(&mut self, position: usize, key: &[f16]) {
-        let page = halves_mut(self.index_keys[position / PAGE].bytes_mut());
+        let page = halves_mut(written(&mut self.index_keys[position / PAGE]));
         for (column, value) in page.chunks_exact_mut(PAGE).zip(key) {
             column[position % PAGE] = *value;
         }
@@ -86,10 +91,14 @@ mod tests {
         (0..width).map(|at| f16::from_f32((position * 7 + at) as f32)).collect()
     }
 
+    fn bytes(kv: &LatentKv) -> usize {
+        kv.pages().map(|page| page.bytes().len()).sum()
+    }
+
     #[test]
     fn rows_and_index_keys_come_back_from_where_they_were_put() {
         let mut kv = LatentKv::new(5, 3);
-        kv.grow(130).unwrap();
+        kv.grow(0..130).unwrap();
         for position in [0, 63, 64, 129] {
             kv.store_row(position, &row(5, position));
             kv.store_index_key(position, &row(3, position + 1));
@@ -106,14 +115,14 @@ mod tests {
     #[test]
     fn a_position_takes_its_row_and_its_index_key_and_no_more() {
         let mut kv = LatentKv::new(576, 128);
-        kv.grow(65).unwrap();
-        assert_eq!(kv.bytes(), 2 * 64 * (576 + 128) * 2);
+        kv.grow(0..65).unwrap();
+        assert_eq!(bytes(&kv), 2 * 64 * (576 + 128) * 2);
         kv.shrink(64);
-        assert_eq!(kv.bytes(), 64 * (576 + 128) * 2);
+        assert_eq!(bytes(&kv), 64 * (576 + 128) * 2);
         kv.shrink(0);
-        assert_eq!(kv.bytes(), 0);
+        assert_eq!(bytes(&kv), 0);
         let mut dense = LatentKv::new(576, 0);
-        dense.grow(1).unwrap();
-        assert_eq!(dense.bytes(), 64 * 576 * 2);
+        dense.grow(0..1).unwrap();
+        assert_eq!(bytes(&dense), 64 * 576 * 2);
     }
 }

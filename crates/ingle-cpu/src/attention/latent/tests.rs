@@ -76,7 +76,7 @@ impl Case {
             up.set_value_row(at / value_dim, at % value_dim, row);
         }
         let mut kv = LatentKv::new(kv_rank + rope_dim, 0);
-        kv.grow(positions).unwrap();
+        kv.grow(0..positions).unwrap();
         for (position, row) in cached.chunks_exact(kv_rank + rope_dim).enumerate() {
             kv.store_row(position, &halves(row));
         }
@@ -261,7 +261,7 @@ fn the_indexer_chooses_the_best_and_only_where_there_is_a_choice() {
             let positions = before + count;
             let keys = rounded(&numbers(positions * head_dim, 1.0, 7));
             let mut kv = LatentKv::new(1, head_dim);
-            kv.grow(positions).unwrap();
+            kv.grow(0..positions).unwrap();
             for (position, key) in keys.chunks_exact(head_dim).enumerate() {
                 kv.store_index_key(position, &halves(key));
             }
