@@ -218,14 +218,15 @@ impl Model {
 
     fn tokens_of(&self, number: usize, text: &str, options: &EmbedOptions) -> Result<Tokens, EngineError> {
         let specials = if options.special { Specials::Parse } else { Specials::AsText };
-        let mut ids = self.tokenizer.encode_with_bos(&format!("{}{text}", options.prompt), specials)?;
+        let mut ids =
+            self.language.tokenizer().encode_with_bos(&format!("{}{text}", options.prompt), specials)?;
         if ids.is_empty() {
             return Err(EngineError::EmptyText { number });
         }
         let longest = self.longest_text();
         let left_out = ids.len().saturating_sub(longest);
         if left_out > 0 {
-            let after = self.tokenizer.suffix();
+            let after = self.language.tokenizer().suffix();
             if !options.truncate || longest <= after.len() {
                 return Err(EngineError::TextTooLong { number, tokens: ids.len(), longest });
             }

@@ -1,12 +1,12 @@
 //! Prefill and decode: a prompt in, an answer out, token by token.
 
+use crate::answer::{Answer, Next};
 use crate::error::EngineError;
-use crate::listener::{Heard, Listener, Wanted};
 use crate::model::{Model, Session};
-use crate::sampling::{Sampler, SamplingOptions};
+use crate::sampling::{Logprobs, SamplingOptions};
 use ingle_model::executor::{Batch, Hidden, LogitRows, Slice, StepOutput};
 use ingle_model::spec::{FeedForward, KvBytes, LayerSpec, Load, ModelSpec};
-use ingle_text::{AnswerReader, Ending, ToolCall};
+use ingle_text::ToolCall;
 use std::time::Instant;
 
 /// What is asked of a run beside its prompt.
@@ -20,6 +20,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// How the answer is read.
     pub reading: Reading,
+    /// Tell how likely each token was, and how likely so many others were in its place.
+    pub logprobs: Option<usize>,
 }
 
 /// How an answer is read.
@@ -45,6 +47,9 @@ pub enum Event<'a> {
         /// In all.
         total: usize,
     },
+    /// A token was chosen, and how likely it was; where [`GenerateOptions::logprobs`] asks for it. What it says, if it is
+    /// certain, comes next.
+    Chosen(u32, &'a Logprobs),
     /// The next piece of what is said: whole characters, perhaps none.
     Content(&'a str),
     /// The next piece of what the model thinks.
@@ -180,20 +185,20 @@ impl Model {
         if prompt.len() >= context {
             return Err(EngineError::PromptTooLong { prompt: prompt.len(), context });
         }
-        let mut sampler = Sampler::new(options.sampling.clone(), self.spec().vocabulary)?;
-        let mut run = Run {
-            output: StepOutput::default(),
-            heard: Heard::default(),
-            tokens: Vec::new(),
-            usage: Usage { prompt_tokens: prompt.len(), seed: sampler.seed(), ..Usage::default() },
-        };
-        if self.prefill(session, prompt, &mut run, on_event)? == Flow::Stop {
-            return Ok(run.end(EndReason::Stopped));
+        let vocabulary = self.spec().vocabulary;
+        let mut answer = Answer::new(&self.language, prompt, options, context, vocabulary)?;
+        let mut output = StepOutput::default();
+        if self.prefill(session, prompt, &mut answer, &mut output, on_event)? == Flow::Stop {
+            return answer.stop(on_event);
         }
         let started = Instant::now();
-        let reason = self.decode(session, prompt, options, &mut sampler, &mut run, on_event)?;
-        run.usage.decode_seconds = started.elapsed().as_secs_f64();
-        Ok(run.end(reason))
+        while let Next::Feed(token) = answer.next(&output.logits, on_event)? {
+            let slices = [Slice { sequence: session.sequence, tokens: &[token], logits: LogitRows::Last }];
+            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
+            session.tokens.push(token);
+        }
+        answer.usage.decode_seconds = started.elapsed().as_secs_f64();
+        Ok(answer.into_outcome())
     }
 
     /// Brings the cache to the whole prompt and the logits to its last token.
@@ -201,14 +206,15 @@ impl Model {
         &mut self,
         session: &mut Session,
         prompt: &[u32],
-        run: &mut Run,
+        answer: &mut Answer,
+        output: &mut StepOutput,
         on_event: &mut dyn FnMut(Event) -> Flow,
     ) -> Result<Flow, EngineError> {
         let shared = prompt.iter().zip(&session.tokens).take_while(|(a, b)| a == b).count();
         let cached = shared.min(prompt.len() - 1); // the last token is computed in any case: its logits are wanted
         let cached = self.executor.truncate(session.sequence, cached)?;
         session.tokens.truncate(cached);
-        run.usage.cached_tokens = cached;
+        answer.usage.cached_tokens = cached;
         let started = Instant::now();
         let total = prompt.len() - cached;
         let mut flow = on_event(Event::Prefill { done: 0, total });
@@ -219,99 +225,12 @@ impl Model {
             let last = session.tokens.len() + chunk.len() == prompt.len();
             let logits = if last { LogitRows::Last } else { LogitRows::None };
             let slices = [Slice { sequence: session.sequence, tokens: chunk, logits }];
-            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut run.output)?;
+            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, output)?;
             session.tokens.extend_from_slice(chunk);
             flow = on_event(Event::Prefill { done: session.tokens.len() - cached, total });
         }
-        run.usage.prefill_seconds = started.elapsed().as_secs_f64();
+        answer.usage.prefill_seconds = started.elapsed().as_secs_f64();
         Ok(flow)
-    }
-
-    fn decode(
-        &mut self,
-        session: &mut Session,
-        prompt: &[u32],
-        options: &GenerateOptions,
-        sampler: &mut Sampler,
-        run: &mut Run,
-        on_event: &mut dyn FnMut(Event) -> Flow,
-    ) -> Result<EndReason, EngineError> {
-        let context = self.context();
-        let reader = self.reader(prompt, &options.reading)?;
-        let mut listener = Listener::new(&self.tokenizer, reader, &options.stop, on_event);
-        let mut history = prompt.to_vec();
-        let most = options.max_tokens.unwrap_or(usize::MAX);
-        let mut reason = EndReason::Length;
-        let mut end = None;
-        while run.tokens.len() < most {
-            let token = sampler.sample(&run.output.logits, &history, history.len() as u64)?;
-            if self.ends.contains(&token) {
-                reason = EndReason::EndOfTurn;
-                end = self.is_marker(token, &options.reading).then_some(token);
-                break;
-            }
-            history.push(token);
-            run.tokens.push(token);
-            match listener.token(token, history.len())? {
-                Wanted::More => {}
-                Wanted::Enough => {
-                    reason = EndReason::Stopped;
-                    break;
-                }
-                Wanted::Stop(stop) => {
-                    run.usage.decoded_tokens = run.tokens.len();
-                    run.heard = listener.into_heard();
-                    return Ok(EndReason::StopText(stop));
-                }
-            }
-            if session.tokens.len() + 1 >= context {
-                reason = EndReason::ContextFull;
-                break;
-            }
-            if run.tokens.len() < most {
-                let slices =
-                    [Slice { sequence: session.sequence, tokens: &[token], logits: LogitRows::Last }];
-                self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut run.output)?;
-                session.tokens.push(token);
-            }
-        }
-        run.usage.decoded_tokens = run.tokens.len();
-        let ending = if reason == EndReason::EndOfTurn { Ending::Turn } else { Ending::Cut };
-        let (heard, wanted) = listener.finish(end, ending, history.len() + 1)?;
-        run.heard = heard;
-        Ok(match wanted {
-            Wanted::Stop(stop) => EndReason::StopText(stop),
-            Wanted::More | Wanted::Enough => reason,
-        })
-    }
-
-    /// Reads the answer to `prompt`, which may have begun it: with a thought.
-    fn reader(&self, prompt: &[u32], reading: &Reading) -> Result<AnswerReader, EngineError> {
-        const LONGEST_MARKER: usize = 16; // in tokens
-        let Reading::Message { tools } = reading else { return Ok(AnswerReader::plain()) };
-        let end = self.tokenizer.decode(&prompt[prompt.len().saturating_sub(LONGEST_MARKER)..])?;
-        Ok(AnswerReader::new(&self.dialect, tools, self.dialect.opens_reasoning(&end), true))
-    }
-
-    /// Whether a token that ends the turn says something about the answer.
-    fn is_marker(&self, token: u32, reading: &Reading) -> bool {
-        let text = self.tokenizer.token_text(token);
-        *reading != Reading::Text && text.is_some_and(|text| self.dialect.is_marker(text))
-    }
-}
-
-/// What a run has made so far.
-struct Run {
-    output: StepOutput,
-    heard: Heard,
-    tokens: Vec<u32>,
-    usage: Usage,
-}
-
-impl Run {
-    fn end(self, reason: EndReason) -> Outcome {
-        let Heard { text, reasoning, calls, notices } = self.heard;
-        Outcome { text, reasoning, calls, notices, tokens: self.tokens, reason, usage: self.usage }
     }
 }
 

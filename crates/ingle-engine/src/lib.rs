@@ -1,10 +1,12 @@
 //! From a request to tokens: a loaded [`Model`], its [`Session`]s, sampling, and the events a run reports.
 
+mod answer;
 pub mod bench;
 pub mod embed;
 pub mod error;
 mod fit;
 pub mod generate;
+mod language;
 mod listener;
 pub mod machine;
 pub mod memory;
@@ -17,4 +19,5 @@ pub use error::EngineError;
 pub use fit::Fit;
 pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Reading, Usage};
 pub use ingle_cpu::kernels::Isa;
-pub use model::{ChatRequest, ExecutorKind, LoadOptions, LoadProgress, Model, Session};
+pub use language::{ChatRequest, Language};
+pub use model::{ExecutorKind, LoadOptions, LoadProgress, Model, Session};

@@ -25,38 +25,39 @@ pub(crate) enum Wanted {
 }
 
 /// Turns an answer's tokens into events.
-pub(crate) struct Listener<'a> {
-    tokenizer: &'a Tokenizer,
+pub(crate) struct Listener {
+    tokenizer: Tokenizer,
     detokenizer: Detokenizer,
     reader: AnswerReader,
-    watch: StopWatch<'a>,
+    watch: StopWatch,
     pieces: Vec<Piece>,
     heard: Heard,
-    on_event: &'a mut dyn FnMut(Event) -> Flow,
 }
 
-impl<'a> Listener<'a> {
+/// Who hears of events.
+pub(crate) type OnEvent<'a> = &'a mut dyn FnMut(Event) -> Flow;
+
+impl Listener {
     /// Listens to an answer that `reader` tells the parts of. Stop texts are looked for in what is said, not in what is
     /// thought.
-    pub(crate) fn new(
-        tokenizer: &'a Tokenizer,
-        reader: AnswerReader,
-        stop: &'a [String],
-        on_event: &'a mut dyn FnMut(Event) -> Flow,
-    ) -> Listener<'a> {
+    pub(crate) fn new(tokenizer: &Tokenizer, reader: AnswerReader, stop: &[String]) -> Listener {
         Listener {
-            tokenizer,
+            tokenizer: tokenizer.clone(),
             detokenizer: Detokenizer::continuing(tokenizer),
             reader,
             watch: StopWatch::new(stop),
             pieces: Vec::new(),
             heard: Heard::default(),
-            on_event,
         }
     }
 
     /// The next token. `position` is its place in the conversation, from which calls get ids that occur once in it.
-    pub(crate) fn token(&mut self, token: u32, position: usize) -> Result<Wanted, EngineError> {
+    pub(crate) fn token(
+        &mut self,
+        token: u32,
+        position: usize,
+        on_event: OnEvent,
+    ) -> Result<Wanted, EngineError> {
         if self.tokenizer.token_kind(token) == Some(TokenKind::Control) {
             // half a character before it stays half a character
             self.reader.push(self.detokenizer.finish(), &mut self.pieces);
@@ -64,37 +65,38 @@ impl<'a> Listener<'a> {
         } else {
             self.reader.push(self.detokenizer.push(token)?, &mut self.pieces);
         }
-        Ok(self.tell(position, true))
+        Ok(self.tell(position, true, on_event))
     }
 
     /// The end of the answer. `end` is the token that ended the turn, if it belongs to the answer.
     pub(crate) fn finish(
-        mut self,
+        &mut self,
         end: Option<u32>,
         ending: Ending,
         position: usize,
-    ) -> Result<(Heard, Wanted), EngineError> {
+        on_event: OnEvent,
+    ) -> Result<Wanted, EngineError> {
         self.reader.push(self.detokenizer.finish(), &mut self.pieces);
         if let Some(end) = end {
             self.reader.push_control(self.detokenizer.push(end)?, &mut self.pieces);
         }
         let reader = std::mem::replace(&mut self.reader, AnswerReader::plain());
         reader.finish(ending, &mut self.pieces);
-        let wanted = self.tell(position, false);
+        let wanted = self.tell(position, false, on_event);
         if !matches!(wanted, Wanted::Stop(_)) {
             let rest = self.watch.flush();
-            self.say(&rest);
+            self.say(&rest, on_event);
         }
-        Ok((self.heard, wanted))
+        Ok(wanted)
     }
 
-    /// What was heard, where the answer ends at a stop text.
+    /// What was heard.
     pub(crate) fn into_heard(self) -> Heard {
         self.heard
     }
 
     /// Reports what the reader has found; with nothing to report, `ask` still asks whether to go on.
-    fn tell(&mut self, position: usize, ask: bool) -> Wanted {
+    fn tell(&mut self, position: usize, ask: bool, on_event: OnEvent) -> Wanted {
         let mut flow = Flow::Continue;
         let mut told = false;
         for piece in std::mem::take(&mut self.pieces) {
@@ -102,11 +104,11 @@ impl<'a> Listener<'a> {
                 match self.watch.push(&text) {
                     Watched::Text(text) if text.is_empty() => {}
                     Watched::Text(text) => {
-                        flow = self.say(&text);
+                        flow = self.say(&text, on_event);
                         told = true;
                     }
                     Watched::Stopped(text, stop) => {
-                        self.say(&text);
+                        self.say(&text, on_event);
                         return Wanted::Stop(stop);
                     }
                 }
@@ -117,22 +119,22 @@ impl<'a> Listener<'a> {
             }
             // what was waiting for a stop text comes before
             let rest = self.watch.flush();
-            self.say(&rest);
+            self.say(&rest, on_event);
             told = true;
             flow = match piece {
                 Piece::Reasoning(text) => {
                     self.heard.reasoning.push_str(&text);
-                    (self.on_event)(Event::Reasoning(&text))
+                    on_event(Event::Reasoning(&text))
                 }
                 Piece::Call { index, mut call, .. } => {
                     call.id.get_or_insert_with(|| id(position, index));
-                    let flow = (self.on_event)(Event::Call(&call));
+                    let flow = on_event(Event::Call(&call));
                     self.heard.calls.push(call);
                     flow
                 }
                 Piece::Notice(notice) => {
                     let notice = notice.to_string();
-                    let flow = (self.on_event)(Event::Notice(&notice));
+                    let flow = on_event(Event::Notice(&notice));
                     self.heard.notices.push(notice);
                     flow
                 }
@@ -140,17 +142,17 @@ impl<'a> Listener<'a> {
             };
         }
         if ask && !told {
-            flow = (self.on_event)(Event::Content(""));
+            flow = on_event(Event::Content(""));
         }
         if flow == Flow::Stop { Wanted::Enough } else { Wanted::More }
     }
 
-    fn say(&mut self, text: &str) -> Flow {
+    fn say(&mut self, text: &str, on_event: OnEvent) -> Flow {
         if text.is_empty() {
             return Flow::Continue;
         }
         self.heard.text.push_str(text);
-        (self.on_event)(Event::Content(text))
+        on_event(Event::Content(text))
     }
 }
 
@@ -201,17 +203,17 @@ mod tests {
             Flow::Continue
         };
         let reader = AnswerReader::new(&dialect, &[], false, true);
-        let mut listener = Listener::new(&tokenizer, reader, &stop, &mut on_event);
+        let mut listener = Listener::new(&tokenizer, reader, &stop);
         for (at, token) in
             tokenizer.encode(text, ingle_text::Specials::AsText).unwrap().into_iter().enumerate()
         {
-            match listener.token(token, at).unwrap() {
+            match listener.token(token, at, &mut on_event).unwrap() {
                 Wanted::More => {}
                 wanted => return (Vec::new(), listener.into_heard(), wanted),
             }
         }
-        let (heard, wanted) = listener.finish(None, Ending::Turn, 99).unwrap();
-        (events, heard, wanted)
+        let wanted = listener.finish(None, Ending::Turn, 99, &mut on_event).unwrap();
+        (events, listener.into_heard(), wanted)
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use crate::embed::{Projections, Prompts};
 use crate::error::EngineError;
 use crate::fit::Fit;
+use crate::language::Language;
 use crate::memory;
-use crate::sampling::GenerationDefaults;
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Executor, SequenceId};
 use ingle_model::spec::ModelSpec;
 use ingle_model::{Source, families};
-use ingle_text::{ChatTemplate, Dialect, Message, Moment, TemplateSources, Tokenizer};
+use ingle_text::Dialect;
 use std::sync::Arc;
 
 /// How to load.
@@ -51,17 +51,7 @@ pub struct LoadProgress {
 /// A model, ready to answer.
 pub struct Model {
     pub(crate) executor: Box<dyn Executor>,
-    pub(crate) tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
-    /// For conversations with tools; some models have a variant for them.
-    tool_template: Option<ChatTemplate>,
-    /// Its format as this program writes it, for conversations that the template cannot write.
-    native: Option<ChatTemplate>,
-    /// How its answers are to be read.
-    pub(crate) dialect: Dialect,
-    defaults: GenerationDefaults,
-    /// Tokens after which an answer is over.
-    pub(crate) ends: Vec<u32>,
+    pub(crate) language: Arc<Language>,
     context: usize,
     threads: usize,
     isa: Option<Isa>,
@@ -80,17 +70,6 @@ pub struct Session {
     pub(crate) tokens: Vec<u32>,
 }
 
-/// A conversation to answer.
-#[derive(Clone, Debug, Default)]
-pub struct ChatRequest {
-    /// The messages so far.
-    pub messages: Vec<Message>,
-    /// Tools the model may call, as JSON schemas.
-    pub tools: Vec<serde_json::Value>,
-    /// Variables of the template, such as `enable_thinking`.
-    pub variables: serde_json::Map<String, serde_json::Value>,
-}
-
 impl Model {
     /// Loads an opened model. Fails before reading weights when memory does not suffice, with the figures.
     pub fn load(
@@ -99,34 +78,14 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Model, EngineError> {
         let spec = families::describe(&source)?;
-        let tokenizer = Tokenizer::from_source(&source)?;
-        let sources = TemplateSources::from_source(&source)?;
-        let (mut template, mut tool_template) = (template(&sources, false)?, template(&sources, true)?);
-        let dialect = dialect(&template, &tool_template, &tokenizer);
-        let defaults = match &source.generation_config {
-            Some(config) => GenerationDefaults::from_generation_config(config)?,
-            None => GenerationDefaults::from_metadata(&source.metadata)?,
-        };
         let mut notices = Vec::new();
-        if template.is_none() && tool_template.is_none() {
-            template = ChatTemplate::built_in(&dialect);
-            tool_template = ChatTemplate::built_in(&dialect);
-            if template.is_some() {
-                let name = dialect.name();
-                notices.push(format!(
-                    "the model has no chat template; its vocabulary is that of the {name} format, which is used"
-                ));
-            }
-        }
-        if !defaults.ignored.is_empty() {
-            let settings = defaults.ignored.join(", ");
-            notices.push(format!("the model's own generation settings that have no effect here: {settings}"));
-        }
+        let language = Language::read(&source, &mut notices)?;
         notices.extend(spec.notices.iter().cloned());
         notices.extend(left_out(&spec));
         notices.extend(other_senses(&spec));
-        if tokenizer.vocab_size() > spec.vocabulary {
-            let (tokens, rows) = (tokenizer.vocab_size(), spec.vocabulary);
+        let tokens = language.tokenizer().vocab_size();
+        if tokens > spec.vocabulary {
+            let rows = spec.vocabulary;
             notices.push(format!(
                 "the tokenizer has {tokens} tokens and the embedding {rows} rows; do they belong together?"
             ));
@@ -138,8 +97,6 @@ impl Model {
         }
         let Fit { context, expert_memory } = Fit::find(&spec, options, memory::available(), &mut notices)?;
         let (prompts, projections) = (Prompts::read(&source)?, Projections::load(&spec, &source)?);
-        let mut ends = tokenizer.end_of_generation().to_vec();
-        ends.extend(defaults.end_tokens.iter().copied());
         let kernels = match options.isa {
             None => Kernels::best(),
             Some(isa) => Kernels::for_isa(isa).ok_or(EngineError::NoIsa(isa.name()))?,
@@ -176,13 +133,7 @@ impl Model {
         };
         Ok(Model {
             executor,
-            tokenizer,
-            template,
-            tool_template,
-            native: ChatTemplate::built_in(&dialect),
-            dialect,
-            defaults,
-            ends,
+            language: Arc::new(language),
             context,
             threads,
             isa,
@@ -197,35 +148,17 @@ impl Model {
         self.executor.spec()
     }
 
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
-    }
-
-    /// Whether the model is made for conversations.
-    pub fn has_template(&self) -> bool {
-        self.template.is_some()
-    }
-
-    /// Whether the model's template looks at a variable of this name, so that setting it may change something.
-    pub fn template_reads(&self, variable: &str) -> bool {
-        let templates = [&self.template, &self.tool_template];
-        templates.into_iter().flatten().any(|template| template.reads(variable))
-    }
-
-    /// How the model marks the parts of its answers.
-    pub fn dialect(&self) -> &Dialect {
-        &self.dialect
+    /// What it reads and writes: tokens, templates, settings. It can be shared with other threads.
+    pub fn language(&self) -> &Arc<Language> {
+        &self.language
     }
 
     /// Reads the model's answers in another dialect than its template and vocabulary show.
+    ///
+    /// # Panics
+    /// When the language is shared already.
     pub fn set_dialect(&mut self, dialect: Dialect) {
-        self.dialect = dialect;
-    }
-
-    /// The model's own sampling settings.
-    pub fn defaults(&self) -> &GenerationDefaults {
-        &self.defaults
+        Arc::get_mut(&mut self.language).expect("the language is not shared yet").dialect = dialect;
     }
 
     /// Tokens a session holds.
@@ -268,18 +201,6 @@ impl Model {
     pub fn close(&mut self, session: Session) {
         self.executor.close(session.sequence);
     }
-
-    /// The prompt of a conversation, as the model's template writes it. Control tokens spelled inside messages stay
-    /// plain text.
-    pub fn render(&self, request: &ChatRequest) -> Result<Vec<u32>, EngineError> {
-        let template = if request.tools.is_empty() { &self.template } else { &self.tool_template };
-        let native = self.native.as_ref().filter(|native| native.goes_beyond_templates(&request.messages));
-        let template = template.as_ref().ok_or(EngineError::NoTemplate)?;
-        let template = native.unwrap_or(template);
-        let ChatRequest { messages, tools, variables } = request;
-        let tools = (!tools.is_empty()).then_some(tools.as_slice());
-        Ok(ingle_text::render_prompt(template, &self.tokenizer, messages, tools, variables, Moment::now())?)
-    }
 }
 
 /// Tensors in the file that the network, as its header describes it, has no use for: perhaps the header is wrong.
@@ -295,19 +216,4 @@ fn left_out(spec: &ModelSpec) -> Option<String> {
 fn other_senses(spec: &ModelSpec) -> Option<String> {
     let words = "the model's part for images or sound is not used: this version reads and writes text";
     (spec.unused_senses() > 0).then(|| words.to_owned())
-}
-
-/// The dialect that the templates show, the one for conversations with tools included; without any, the vocabulary.
-fn dialect(template: &Option<ChatTemplate>, tools: &Option<ChatTemplate>, tokenizer: &Tokenizer) -> Dialect {
-    let sources: Vec<&str> =
-        [template, tools].into_iter().flatten().filter_map(ChatTemplate::source).collect();
-    Dialect::detect((!sources.is_empty()).then(|| sources.join("\n")).as_deref(), Some(tokenizer))
-}
-
-/// The template for conversations with or without tools, if the model comes with one.
-fn template(sources: &TemplateSources, tools: bool) -> Result<Option<ChatTemplate>, EngineError> {
-    match sources.choose(None, tools) {
-        Ok(text) => Ok(Some(ChatTemplate::new(text)?)),
-        Err(_) => Ok(None), // a base model: the person hears of it when a conversation is asked for
-    }
 }

@@ -1,8 +1,8 @@
 //! Stop texts: an answer ends where one appears, and none of it is shown.
 
 /// Watches a growing text for stop texts, letting through only what cannot be the beginning of one.
-pub(crate) struct StopWatch<'a> {
-    stops: &'a [String],
+pub(crate) struct StopWatch {
+    stops: Vec<String>,
     held: String,
 }
 
@@ -15,9 +15,9 @@ pub(crate) enum Watched {
     Stopped(String, String),
 }
 
-impl<'a> StopWatch<'a> {
-    pub(crate) fn new(stops: &'a [String]) -> StopWatch<'a> {
-        StopWatch { stops, held: String::new() }
+impl StopWatch {
+    pub(crate) fn new(stops: &[String]) -> StopWatch {
+        StopWatch { stops: stops.to_vec(), held: String::new() }
     }
 
     pub(crate) fn push(&mut self, text: &str) -> Watched {

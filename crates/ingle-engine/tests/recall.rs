@@ -49,7 +49,7 @@ fn answers(options: &LoadOptions, lines: &[usize]) -> (Vec<String>, usize) {
     let generate = GenerateOptions { sampling, max_tokens: Some(24), ..GenerateOptions::default() };
     let mut longest = 0;
     let answers = lines.iter().map(|&lines| {
-        let prompt = model.render(&question(code(lines), lines)).unwrap();
+        let prompt = model.language().render(&question(code(lines), lines)).unwrap();
         longest = longest.max(prompt.len());
         let mut session = model.open().unwrap();
         let outcome = model.generate(&mut session, &prompt, &generate, &mut |_| Flow::Continue).unwrap();
@@ -116,7 +116,7 @@ fn error(a: &[f32], b: &[f32]) -> f64 {
 fn however_a_prompt_is_split_the_fact_is_found_and_the_logits_are_those_of_single_tokens() {
     let mut executor = production(2);
     let model = load(&LoadOptions::default());
-    let (code, prompt) = (code(20), model.render(&question(code(20), 20)).unwrap());
+    let (code, prompt) = (code(20), model.language().render(&question(code(20), 20)).unwrap());
     let mut sequence = executor.open(prompt.len() + 16).unwrap();
     let single = feed(&mut executor, sequence, &prompt, 1);
     for rows in [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 200, 256, 511, 4096] {
@@ -130,7 +130,7 @@ fn however_a_prompt_is_split_the_fact_is_found_and_the_logits_are_those_of_singl
             answer.push(most_likely(&logits));
             logits = feed(&mut executor, sequence, &answer[answer.len() - 1..], 1);
         }
-        let text = model.tokenizer().decode(&answer).unwrap();
+        let text = model.language().tokenizer().decode(&answer).unwrap();
         assert!(text.contains(&code.to_string()), "{rows} rows at once: {text:?}");
     }
 }

@@ -26,7 +26,7 @@ pub fn eval(model: Option<&Path>, reference: bool) -> Result<()> {
         let messages = item.messages.iter().enumerate().map(|(at, message)| Message::from_json(at, message));
         let messages = messages.collect::<ingle_text::Result<_>>()?;
         let request = ChatRequest { messages, tools: item.tools.clone(), ..ChatRequest::default() };
-        let prompt = model.render(&request)?;
+        let prompt = model.language().render(&request)?;
         let sampling = SamplingOptions { temperature: 0.0, ..SamplingOptions::default() };
         let options =
             GenerateOptions { sampling, max_tokens: Some(item.max_new_tokens), ..GenerateOptions::default() };

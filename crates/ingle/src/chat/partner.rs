@@ -70,11 +70,11 @@ impl Partner for Loaded {
     }
 
     fn converses(&self) -> bool {
-        self.model.has_template()
+        self.model.language().has_template()
     }
 
     fn defaults(&self) -> &GenerationDefaults {
-        self.model.defaults()
+        self.model.language().defaults()
     }
 
     fn context(&self) -> usize {
@@ -83,8 +83,10 @@ impl Partner for Loaded {
 
     fn tokens(&self, prompt: Prompt) -> Result<Vec<u32>> {
         Ok(match prompt {
-            Prompt::Chat(request) => self.model.render(request)?,
-            Prompt::Plain(text) => self.model.tokenizer().encode_with_bos(text, Specials::Parse)?,
+            Prompt::Chat(request) => self.model.language().render(request)?,
+            Prompt::Plain(text) => {
+                self.model.language().tokenizer().encode_with_bos(text, Specials::Parse)?
+            }
         })
     }
 

@@ -175,8 +175,8 @@ fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<
     progress.finish();
     let mut notices = model.notices().to_vec();
     notices.extend(compute.notice());
-    if model.has_template() {
-        let unread = |names: &[&str]| !names.iter().any(|name| model.template_reads(name));
+    if model.language().has_template() {
+        let unread = |names: &[&str]| !names.iter().any(|name| model.language().template_reads(name));
         let without_effect = [
             (args.think || args.no_think, unread(&opening::THINKING), messages::NO_THINKING_SWITCH),
             (args.reasoning_effort.is_some(), unread(&[opening::EFFORT]), messages::NO_EFFORT),
@@ -185,7 +185,8 @@ fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<
         let told = without_effect.into_iter().filter(|(asked, unread, _)| *asked && *unread);
         notices.extend(told.map(|(_, _, notice)| notice.to_owned()));
     }
-    let dialect = args.dialect.as_deref().and_then(|name| Dialect::named(name, Some(model.tokenizer())));
+    let dialect =
+        args.dialect.as_deref().and_then(|name| Dialect::named(name, Some(model.language().tokenizer())));
     if let Some(dialect) = dialect {
         model.set_dialect(dialect);
     }

@@ -1,0 +1,128 @@
+//! One answer in the making: from a row of logits to the next token, and to the events it causes.
+
+use crate::error::EngineError;
+use crate::generate::{EndReason, Event, GenerateOptions, Outcome, Usage};
+use crate::language::Language;
+use crate::listener::{Heard, Listener, OnEvent, Wanted};
+use crate::sampling::{Sampler, logprobs};
+use ingle_text::Ending;
+use std::sync::Arc;
+
+/// What comes after a row of logits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// This token wants to be fed.
+    Feed(u32),
+    /// The answer is over.
+    End,
+}
+
+/// An answer that is not over.
+pub(crate) struct Answer {
+    language: Arc<Language>,
+    options: GenerateOptions,
+    sampler: Sampler,
+    listener: Listener,
+    /// Prompt and answer so far. All but the last token are fed, or on their way.
+    history: Vec<u32>,
+    context: usize,
+    reason: Option<EndReason>,
+    pub(crate) usage: Usage,
+}
+
+impl Answer {
+    /// To a prompt that the context has room for.
+    ///
+    /// # Errors
+    /// Impossible sampling options.
+    pub(crate) fn new(
+        language: &Arc<Language>,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        context: usize,
+        vocabulary: usize,
+    ) -> Result<Answer, EngineError> {
+        let sampler = Sampler::new(options.sampling.clone(), vocabulary)?;
+        let reader = language.reader(prompt, &options.reading)?;
+        Ok(Answer {
+            listener: Listener::new(language.tokenizer(), reader, &options.stop),
+            usage: Usage { prompt_tokens: prompt.len(), seed: sampler.seed(), ..Usage::default() },
+            language: language.clone(),
+            options: options.clone(),
+            sampler,
+            history: prompt.to_vec(),
+            context,
+            reason: None,
+        })
+    }
+
+    /// Prompt and answer so far.
+    #[allow(dead_code)]
+    pub(crate) fn history(&self) -> &[u32] {
+        &self.history
+    }
+
+    /// Chooses the token after the history from its logits, and tells what it says.
+    ///
+    /// # Errors
+    /// Logits that cannot be sampled.
+    pub(crate) fn next(&mut self, logits: &[f32], on_event: OnEvent) -> Result<Next, EngineError> {
+        let most = self.options.max_tokens.unwrap_or(usize::MAX);
+        if self.usage.decoded_tokens >= most {
+            return self.end(EndReason::Length, None, on_event);
+        }
+        let token = self.sampler.sample(logits, &self.history, self.history.len() as u64)?;
+        if self.language.ends(token) {
+            let marker = self.language.is_marker(token, &self.options.reading).then_some(token);
+            return self.end(EndReason::EndOfTurn, marker, on_event);
+        }
+        self.history.push(token);
+        self.usage.decoded_tokens += 1;
+        if let Some(count) = self.options.logprobs {
+            on_event(Event::Chosen(token, &logprobs(logits, token, count)));
+        }
+        match self.listener.token(token, self.history.len(), on_event)? {
+            Wanted::Stop(stop) => {
+                self.reason = Some(EndReason::StopText(stop));
+                Ok(Next::End)
+            }
+            Wanted::Enough => self.end(EndReason::Stopped, None, on_event),
+            Wanted::More if self.history.len() >= self.context => {
+                self.end(EndReason::ContextFull, None, on_event)
+            }
+            Wanted::More if self.usage.decoded_tokens >= most => self.end(EndReason::Length, None, on_event),
+            Wanted::More => Ok(Next::Feed(token)),
+        }
+    }
+
+    /// Ends it where it is, because nobody listens any more.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(crate) fn stop(mut self, on_event: OnEvent) -> Result<Outcome, EngineError> {
+        self.end(EndReason::Stopped, None, on_event)?;
+        Ok(self.into_outcome())
+    }
+
+    fn end(
+        &mut self,
+        reason: EndReason,
+        marker: Option<u32>,
+        on_event: OnEvent,
+    ) -> Result<Next, EngineError> {
+        let ending = if reason == EndReason::EndOfTurn { Ending::Turn } else { Ending::Cut };
+        self.reason = Some(match self.listener.finish(marker, ending, self.history.len() + 1, on_event)? {
+            Wanted::Stop(stop) => EndReason::StopText(stop),
+            Wanted::More | Wanted::Enough => reason,
+        });
+        Ok(Next::End)
+    }
+
+    /// What became of it, when it is over.
+    pub(crate) fn into_outcome(mut self) -> Outcome {
+        let Heard { text, reasoning, calls, notices } = self.listener.into_heard();
+        let tokens = self.history.split_off(self.usage.prompt_tokens);
+        let reason = self.reason.unwrap_or(EndReason::Stopped);
+        Outcome { text, reasoning, calls, notices, tokens, reason, usage: self.usage }
+    }
+}
