@@ -57,7 +57,6 @@ impl Answer {
     }
 
     /// Prompt and answer so far.
-    #[allow(dead_code)]
     pub(crate) fn history(&self) -> &[u32] {
         &self.history
     }

@@ -113,4 +113,26 @@ pub enum EngineError {
         /// Tokens a session holds.
         context: usize,
     },
+    /// Too many requests wait already.
+    #[error("{waiting} requests wait already; try again later")]
+    QueueFull {
+        /// How many.
+        waiting: usize,
+    },
+    /// The engine has ended.
+    #[error("the model is no longer loaded; ask again")]
+    Gone,
+}
+
+impl EngineError {
+    /// The same of the text that is `first` places further on.
+    pub(crate) fn counted_from(mut self, first: usize) -> EngineError {
+        if let EngineError::EmptyText { number }
+        | EngineError::TextTooLong { number, .. }
+        | EngineError::NotFinite { number } = &mut self
+        {
+            *number += first;
+        }
+        self
+    }
 }

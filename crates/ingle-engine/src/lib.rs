@@ -3,6 +3,7 @@
 mod answer;
 pub mod bench;
 pub mod embed;
+pub mod engine;
 pub mod error;
 mod fit;
 pub mod generate;
@@ -15,6 +16,7 @@ pub mod sampling;
 mod stop;
 
 pub use embed::{EmbedOptions, Embedding, Prompts, cosine};
+pub use engine::{Engine, EngineOptions, Request, Ticket};
 pub use error::EngineError;
 pub use fit::Fit;
 pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Reading, Usage};

@@ -38,7 +38,7 @@ fn answer(model: &mut Model, session: &mut Session, prompt: &[u32], options: &Ge
 fn both_executors_answer_as_the_card_says() {
     for kind in [ExecutorKind::Production, ExecutorKind::Reference] {
         let mut model = ember(&LoadOptions { kind, ..LoadOptions::default() });
-        let prompt = model.language().language().render(&question("What is Ingle?")).unwrap();
+        let prompt = model.language().render(&question("What is Ingle?")).unwrap();
         let mut session = model.open().unwrap();
         let outcome = answer(&mut model, &mut session, &prompt, &greedy());
         let expected = "Ingle is a local engine for language models, written in Rust. It runs models, serves them to \
@@ -76,7 +76,7 @@ fn a_second_turn_computes_only_what_is_new_and_says_the_same_as_a_fresh_session(
 #[test]
 fn a_seed_repeats_an_answer_and_another_seed_changes_it() {
     let mut model = ember(&LoadOptions::default());
-    let prompt = model.language().language().render(&question("Tell me a short story.")).unwrap();
+    let prompt = model.language().render(&question("Tell me a short story.")).unwrap();
     let mut say = |seed: u64| {
         let sampling = SamplingOptions { temperature: 1.2, seed: Some(seed), ..SamplingOptions::default() };
         let options = GenerateOptions { sampling, max_tokens: Some(60), ..GenerateOptions::default() };

@@ -1,0 +1,142 @@
+//! A request on its way.
+
+use super::{OnEnd, OnEvent, Request};
+use crate::answer::{Answer, Next};
+use crate::error::EngineError;
+use crate::generate::{Event, Flow};
+use ingle_model::executor::SequenceId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// An answer in the making, or waiting for its turn.
+pub(super) struct Job {
+    answer: Answer,
+    pub(super) client: String,
+    pub(super) priority: i32,
+    /// Positions it may come to fill: prompt and longest answer, where that is known.
+    pub(super) most: Option<usize>,
+    cancelled: Arc<AtomicBool>,
+    on_event: OnEvent,
+    on_end: OnEnd,
+    /// Its cache while it is running.
+    pub(super) place: Option<Place>,
+    began: Option<Instant>,
+    first_token: Option<Instant>,
+}
+
+/// Where a running job's tokens are cached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) sequence: SequenceId,
+    /// Tokens of the history that are cached.
+    pub(super) fed: usize,
+    /// Positions that memory is set aside for.
+    pub(super) reserved: usize,
+    /// Tokens that were cached before.
+    begun_at: usize,
+    /// Tokens there were to be fed then.
+    goal: usize,
+}
+
+impl Job {
+    pub(super) fn new(
+        answer: Answer,
+        request: &Request,
+        context: usize,
+        cancelled: Arc<AtomicBool>,
+        on_event: OnEvent,
+        on_end: OnEnd,
+    ) -> Job {
+        let most =
+            request.options.max_tokens.map(|most| (request.prompt.len().saturating_add(most)).min(context));
+        Job {
+            answer,
+            client: request.client.clone(),
+            priority: request.priority,
+            most,
+            cancelled,
+            on_event,
+            on_end,
+            place: None,
+            began: None,
+            first_token: None,
+        }
+    }
+
+    /// Whether nobody wants it any more.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Prompt and answer so far.
+    pub(super) fn history(&self) -> &[u32] {
+        self.answer.history()
+    }
+
+    /// Tokens that are to be fed before the next one can be chosen; of a job without a place, all.
+    pub(super) fn unfed(&self) -> usize {
+        self.history().len() - self.place.map_or(0, |place| place.fed)
+    }
+
+    /// Begins, or begins again, with `fed` tokens found in the cache; tells how many there are to compute. Whether it
+    /// goes on.
+    pub(super) fn begin(&mut self, sequence: SequenceId, fed: usize, reserved: usize) -> Flow {
+        let goal = self.history().len();
+        self.place = Some(Place { sequence, fed, reserved, begun_at: fed, goal });
+        if self.began.is_none() {
+            self.began = Some(Instant::now());
+            self.answer.usage.cached_tokens = fed;
+        }
+        self.tell_prefill()
+    }
+
+    /// So many tokens more are cached.
+    pub(super) fn advance(&mut self, tokens: usize) -> Flow {
+        let Some(place) = &mut self.place else { return Flow::Continue };
+        let prefilling = place.fed < place.goal;
+        place.fed += tokens;
+        if prefilling { self.tell_prefill() } else { Flow::Continue }
+    }
+
+    fn tell_prefill(&mut self) -> Flow {
+        let Some(Place { fed, begun_at, goal, .. }) = self.place else { return Flow::Continue };
+        // an answer that was put back has been heard of already
+        if self.answer.usage.decoded_tokens > 0 {
+            return Flow::Continue;
+        }
+        (self.on_event)(Event::Prefill { done: fed - begun_at, total: goal - begun_at })
+    }
+
+    /// Chooses the next token.
+    pub(super) fn next(&mut self, logits: &[f32]) -> Result<Next, EngineError> {
+        let now = Instant::now();
+        if let (None, Some(began)) = (self.first_token, self.began) {
+            self.answer.usage.prefill_seconds = now.duration_since(began).as_secs_f64();
+            self.first_token = Some(now);
+        }
+        let next = self.answer.next(logits, &mut *self.on_event);
+        if let Some(first) = self.first_token {
+            self.answer.usage.decode_seconds = first.elapsed().as_secs_f64();
+        }
+        next
+    }
+
+    /// Whether it was never begun.
+    pub(super) fn is_new(&self) -> bool {
+        self.began.is_none()
+    }
+
+    /// Says how it ended: when the answer is over, or `stopped` before that.
+    pub(super) fn end(mut self, stopped: bool) {
+        (self.on_end)(match stopped {
+            false => Ok(self.answer.into_outcome()),
+            true => self.answer.stop(&mut *self.on_event),
+        });
+    }
+
+    /// Says that it failed.
+    pub(super) fn fail(self, error: EngineError) {
+        (self.on_end)(Err(error));
+    }
+}

@@ -1,0 +1,276 @@
+//! Many requests, one model: a thread that takes all of them through the network together, step by step.
+//!
+//! ```text
+//! submit ──► waiting ──admit──► running ──► kept
+//!               ▲  (fair, memory known) │       (what they cached, for prompts that begin alike)
+//!               └──── put back ◄────────┘
+//! ```
+//!
+//! A step takes one token of every answer in the making and a piece of a prompt (see [`schedule`]). What an answer says
+//! does not depend on what is beside it: rows are computed to the same bits in any company (latent attention excepted,
+//! whose form depends on how many rows a step has), and random numbers depend on seed and position alone.
+
+mod job;
+mod kept;
+mod runner;
+mod schedule;
+
+use crate::answer::Answer;
+use crate::embed::{EmbedOptions, Embedding};
+use crate::error::EngineError;
+use crate::generate::{Event, Flow, GenerateOptions, Outcome};
+use crate::language::Language;
+use crate::memory;
+use crate::model::Model;
+use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
+use job::Job;
+use runner::Runner;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+
+/// How an engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Most answers in the making at a time.
+    pub at_once: usize,
+    /// Most requests that wait for their turn; further ones are refused.
+    pub waiting: usize,
+    /// Bytes for keys and values of all sequences, those kept for later included; `None` takes half of what is free, and
+    /// always what one full context needs.
+    pub kv_bytes: Option<u64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None }
+    }
+}
+
+/// Something to answer.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The prompt's tokens, as by [`Language::render`] or the tokenizer.
+    pub prompt: Vec<u32>,
+    /// What is asked beside the prompt.
+    pub options: GenerateOptions,
+    /// Who asks: clients get equal shares of the model's time.
+    pub client: String,
+    /// Requests with a higher number go first.
+    pub priority: i32,
+}
+
+/// Hears of an answer while it is made, on the engine's thread: it must not wait. [`Flow::Stop`] ends the answer.
+pub type OnEvent = Box<dyn FnMut(Event) -> Flow + Send>;
+/// Hears once how a request ended.
+pub type OnEnd = Box<dyn FnOnce(Result<Outcome, EngineError>) + Send>;
+
+/// A request that was taken. Dropping it cancels the request, and the memory is free at the next step.
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket(Arc<AtomicBool>);
+
+impl Ticket {
+    /// Lets the request go on to its end, whoever forgets it.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What an engine is doing, and has done since it was started.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// Answers in the making.
+    pub running: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Bytes of cache held now.
+    pub kv_bytes: u64,
+    /// Bytes of cache there may be.
+    pub kv_budget: u64,
+    /// Sequences kept for prompts that begin alike.
+    pub kept: usize,
+    /// Requests that came to an end by themselves.
+    pub finished: u64,
+    /// Requests that were cancelled.
+    pub cancelled: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Answers put back to make room, and begun again.
+    pub put_back: u64,
+    /// Prompt tokens taken, cached ones included.
+    pub prompt_tokens: u64,
+    /// Of these, found in the cache.
+    pub cached_tokens: u64,
+    /// Tokens made.
+    pub decoded_tokens: u64,
+    /// Steps taken.
+    pub steps: u64,
+    /// Rows of all steps.
+    pub rows: u64,
+    /// Seconds in steps.
+    pub step_seconds: f64,
+}
+
+/// A model that answers many at once. Clones are the same engine; it ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Engine {
+    orders: Sender<Order>,
+    language: Arc<Language>,
+    about: Arc<About>,
+    status: Arc<Mutex<Status>>,
+}
+
+/// What stays the same as long as a model is loaded.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The network.
+    pub spec: ModelSpec,
+    /// Tokens a conversation may have.
+    pub context: usize,
+    /// Bytes of resident weights.
+    pub weight_bytes: u64,
+    /// Bytes of cache there may be.
+    pub kv_budget: u64,
+    /// Threads at work.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub isa: Option<&'static str>,
+    /// Things to tell a person once.
+    pub notices: Vec<String>,
+    /// Prefixes of texts to embed.
+    pub prompts: crate::embed::Prompts,
+    most_waiting: usize,
+}
+
+impl About {
+    /// Bytes of cache that a sequence of so many tokens takes at most.
+    pub fn kv_bytes(&self, tokens: usize) -> u64 {
+        kv_bytes(&self.spec, tokens)
+    }
+}
+
+/// Positions that caches grow by.
+const PAGE: usize = 64;
+
+fn kv_bytes(spec: &ModelSpec, tokens: usize) -> u64 {
+    let kept = KvBytes::of(KvFormat::default());
+    // a recurrent state is kept twice: as it is, and as it was
+    let kept = KvBytes { state: 2.0 * kept.state, ..kept };
+    spec.kv_bytes(tokens.next_multiple_of(PAGE) as u64, kept) as u64
+}
+
+/// What the engine's thread is told.
+enum Order {
+    Answer(Box<Job>),
+    Embed {
+        texts: Vec<String>,
+        options: EmbedOptions,
+        reply: Sender<Result<Vec<Embedding>, EngineError>>,
+    },
+    /// Finish what was taken, and say so.
+    Drain(Sender<()>),
+}
+
+impl Engine {
+    /// Gives a model to a thread of its own.
+    pub fn start(model: Model, options: &EngineOptions) -> Engine {
+        let (orders, receiver) = mpsc::channel();
+        let whole = kv_bytes(model.spec(), model.context());
+        let half = memory::available().map_or(whole, |free| free / 2);
+        let kv_budget = options.kv_bytes.unwrap_or(half).max(whole);
+        let status = Arc::new(Mutex::new(Status { kv_budget, ..Status::default() }));
+        let about = Arc::new(About {
+            spec: model.spec().clone(),
+            context: model.context(),
+            weight_bytes: model.weight_bytes(),
+            kv_budget,
+            threads: model.threads(),
+            isa: model.isa().map(|isa| isa.name()),
+            notices: model.notices().to_vec(),
+            prompts: model.prompts().clone(),
+            most_waiting: options.waiting,
+        });
+        let engine = Engine {
+            orders,
+            language: model.language().clone(),
+            about: about.clone(),
+            status: status.clone(),
+        };
+        let at_once = options.at_once.max(1);
+        std::thread::Builder::new()
+            .name("ingle-engine".into())
+            .spawn(move || Runner::new(model, about, status, at_once).run(&receiver))
+            .expect("the system starts a thread");
+        engine
+    }
+
+    /// What the model reads and writes.
+    pub fn language(&self) -> &Language {
+        &self.language
+    }
+
+    /// What stays the same.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Takes a request. `on_event` and `on_end` are called on the engine's thread.
+    ///
+    /// # Errors
+    /// What is known before anything is computed: an empty prompt or one that does not fit, impossible options, a full
+    /// queue, an engine that is gone.
+    pub fn submit(&self, request: Request, on_event: OnEvent, on_end: OnEnd) -> Result<Ticket, EngineError> {
+        let About { spec, context, .. } = &*self.about;
+        let (prompt, context) = (request.prompt.len(), *context);
+        if spec.head.is_none() {
+            return Err(EngineError::OnlyEmbeds);
+        }
+        if prompt == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if prompt >= context {
+            return Err(EngineError::PromptTooLong { prompt, context });
+        }
+        let waiting = self.status().waiting;
+        if waiting >= self.about.most_waiting {
+            return Err(EngineError::QueueFull { waiting });
+        }
+        let answer =
+            Answer::new(&self.language, &request.prompt, &request.options, context, spec.vocabulary)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let job = Job::new(answer, &request, context, cancelled.clone(), on_event, on_end);
+        self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).waiting += 1;
+        self.orders.send(Order::Answer(Box::new(job))).map_err(|_| EngineError::Gone)?;
+        Ok(Ticket(cancelled))
+    }
+
+    /// Vectors of texts, in their order. Waits for them: answers in the making go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`Model::embed`], and an engine that is gone.
+    pub fn embed(&self, texts: Vec<String>, options: EmbedOptions) -> Result<Vec<Embedding>, EngineError> {
+        let (reply, answer) = mpsc::channel();
+        self.orders.send(Order::Embed { texts, options, reply }).map_err(|_| EngineError::Gone)?;
+        answer.recv().map_err(|_| EngineError::Gone)?
+    }
+
+    /// Waits until everything taken so far has ended.
+    pub fn drain(&self) {
+        let (reply, answer) = mpsc::channel();
+        if self.orders.send(Order::Drain(reply)).is_ok() {
+            _ = answer.recv();
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! The engine's thread: admits, steps, tells.
+
+use super::job::{Job, Place};
+use super::kept::{Kept, shared};
+use super::schedule::{Fairness, Pace, Portion, portions};
+use super::{About, Order, Status, kv_bytes};
+use crate::answer::Next;
+use crate::embed::{EmbedOptions, Embedding};
+use crate::error::EngineError;
+use crate::generate::{Flow, prefill_rows};
+use crate::model::Model;
+use ingle_model::executor::{Batch, ExecutorError, Hidden, LogitRows, SequenceId, Slice, StepOutput};
+use ingle_model::spec::{KvKind, ModelSpec};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Positions that an answer of unknown length is given at a time.
+const GROWTH: usize = 512;
+/// A prompt waits for another one that is being computed, if so many more of its tokens come for nothing then.
+const WORTH_WAITING: usize = 64;
+/// Texts that are embedded between two steps.
+const TEXTS_AT_ONCE: usize = 8;
+/// Candidates for a prompt's beginning that are tried where caches forget.
+const TRIES: usize = 4;
+/// Most sequences that are kept.
+const MOST_KEPT: usize = 512;
+/// How often an engine with nothing to do looks after itself.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// Texts to embed.
+struct Texts {
+    texts: Vec<String>,
+    options: EmbedOptions,
+    reply: Sender<Result<Vec<Embedding>, EngineError>>,
+    done: Vec<Embedding>,
+}
+
+/// All that the thread has.
+pub(super) struct Runner {
+    model: Model,
+    about: Arc<About>,
+    shown: Arc<Mutex<Status>>,
+    status: Status,
+    at_once: usize,
+    /// Those that were put back first, then in the order in which they came.
+    waiting: VecDeque<Job>,
+    /// In the order in which they were begun.
+    running: Vec<Job>,
+    kept: Kept,
+    texts: VecDeque<Texts>,
+    draining: Vec<Sender<()>>,
+    fairness: Fairness,
+    pace: Pace,
+    /// Whether sequences cannot go back to any earlier position.
+    forgets: bool,
+    output: StepOutput,
+}
+
+fn forgets(spec: &ModelSpec) -> bool {
+    let kinds = spec.layers.iter().flat_map(|layer| layer.mixer.kv()).map(|kv| kv.kind);
+    kinds.into_iter().any(|kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent))
+}
+
+impl Runner {
+    pub(super) fn new(model: Model, about: Arc<About>, shown: Arc<Mutex<Status>>, at_once: usize) -> Runner {
+        let status = Status { kv_budget: about.kv_budget, ..Status::default() };
+        Runner {
+            pace: Pace::new(prefill_rows(model.spec())),
+            forgets: forgets(model.spec()),
+            model,
+            about,
+            shown,
+            status,
+            at_once,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            kept: Kept::default(),
+            texts: VecDeque::new(),
+            draining: Vec::new(),
+            fairness: Fairness::default(),
+            output: StepOutput::default(),
+        }
+    }
+
+    /// Works until nobody can order any more.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        while self.listen(orders) {
+            self.drop_cancelled();
+            self.embed_some();
+            self.admit();
+            self.step();
+            self.show();
+        }
+    }
+
+    /// Takes orders, and waits for one if there is nothing to do. Whether to go on.
+    fn listen(&mut self, orders: &Receiver<Order>) -> bool {
+        loop {
+            let idle = self.waiting.is_empty() && self.running.is_empty() && self.texts.is_empty();
+            if idle {
+                self.draining.drain(..).for_each(|drained| _ = drained.send(()));
+                self.fairness.retain(|_| false);
+            }
+            let wait = if idle { IDLE } else { Duration::ZERO };
+            match orders.recv_timeout(wait) {
+                Ok(Order::Answer(job)) => {
+                    self.fairness.arrives(&job.client);
+                    self.waiting.push_back(*job);
+                }
+                Ok(Order::Embed { texts, options, reply }) => {
+                    self.texts.push_back(Texts { texts, options, reply, done: Vec::new() });
+                }
+                Ok(Order::Drain(reply)) => self.draining.push(reply),
+                Err(RecvTimeoutError::Timeout) if idle => {}
+                Err(RecvTimeoutError::Timeout) => return true,
+                // whoever could listen to an answer is gone
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        for at in (0..self.running.len()).rev() {
+            if self.running[at].is_cancelled() {
+                let job = self.running.remove(at);
+                self.end(job, End::Stopped);
+            }
+        }
+        let (gone, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(Job::is_cancelled);
+        self.waiting = waiting;
+        for job in VecDeque::into_iter(gone) {
+            self.end(job, End::Stopped);
+        }
+    }
+
+    /// Embeds the next few texts.
+    fn embed_some(&mut self) {
+        let Some(mut job) = self.texts.pop_front() else { return };
+        let first = job.done.len();
+        let some = first..job.texts.len().min(first + TEXTS_AT_ONCE);
+        let texts: Vec<&str> = job.texts[some].iter().map(String::as_str).collect();
+        match self.model.embed(&texts, &job.options, &mut |_, _| {}) {
+            Ok(embeddings) => job.done.extend(embeddings),
+            Err(error) => {
+                _ = job.reply.send(Err(error.counted_from(first)));
+                return;
+            }
+        }
+        if job.done.len() == job.texts.len() {
+            _ = job.reply.send(Ok(job.done));
+        } else {
+            self.texts.push_back(job);
+        }
+    }
+
+    /// Begins as many of those that wait as there is room for.
+    fn admit(&mut self) {
+        while self.running.len() < self.at_once {
+            let key = |job: &Job| (std::cmp::Reverse(job.priority), self.fairness.served(&job.client));
+            let Some(next) = (0..self.waiting.len()).min_by_key(|&at| key(&self.waiting[at])) else { return };
+            if !self.begin(next) {
+                return;
+            }
+        }
+    }
+
+    /// Begins a job that waits. Whether there is room for it.
+    fn begin(&mut self, at: usize) -> bool {
+        let job = &self.waiting[at];
+        let history = job.history();
+        let length = history.len();
+        let best = self.kept.beginnings(history).first().map_or(0, |&(_, length)| length);
+        let coming = |other: &Job| {
+            let fed = other.place.map_or(0, |place| place.fed);
+            let beginning = shared(other.history(), history).min(length - 1);
+            other.unfed() > 1 && beginning > fed && beginning >= best + WORTH_WAITING
+        };
+        if self.running.iter().any(coming) {
+            return false;
+        }
+        let reserved = job.most.unwrap_or((length + GROWTH).min(self.about.context));
+        let Ok((sequence, fed)) = self.place(at) else { return self.refuse_memory(at) };
+        if !self.make_room(kv_bytes(self.model.spec(), reserved), None) {
+            self.model.executor.close(sequence);
+            return false;
+        }
+        let Some(mut job) = self.waiting.remove(at) else { return false };
+        let first = job.is_new();
+        let flow = job.begin(sequence, fed, reserved);
+        if first {
+            self.status.prompt_tokens += length as u64;
+            self.status.cached_tokens += fed as u64;
+        }
+        match flow {
+            Flow::Continue => self.running.push(job),
+            Flow::Stop => self.end(job, End::Stopped),
+        }
+        true
+    }
+
+    /// A job that not even an empty sequence could be had for.
+    fn refuse_memory(&mut self, at: usize) -> bool {
+        if let Some(id) = self.kept.give_up() {
+            self.model.executor.close(id);
+        } else if self.running.is_empty()
+            && let Some(job) = self.waiting.remove(at)
+        {
+            self.status.failed += 1;
+            job.fail(
+                ExecutorError::Memory { what: "the system has no memory for another sequence".into() }.into(),
+            );
+        }
+        false
+    }
+
+    /// A sequence for a job that waits, with as much of its history as another one has cached, and how much that is.
+    fn place(&mut self, at: usize) -> Result<(SequenceId, usize), ExecutorError> {
+        let (context, history) = (self.about.context, self.waiting[at].history());
+        let longest = history.len() - 1; // the last token is computed in any case: its logits are wanted
+        let running = self.running.iter().filter_map(|job| {
+            let place = job.place?;
+            Some((place.sequence, shared(&job.history()[..place.fed], history)))
+        });
+        let mut candidates = self.kept.beginnings(history);
+        candidates.extend(running.filter(|&(_, length)| length > 0));
+        candidates.sort_by_key(|&(_, length)| std::cmp::Reverse(length));
+        let mut best: Option<(SequenceId, usize, SequenceId)> = None;
+        for (from, length) in candidates.into_iter().take(if self.forgets { TRIES } else { 1 }) {
+            let length = length.min(longest);
+            if best.is_some_and(|(_, found, _)| found >= length) {
+                continue;
+            }
+            let (fork, found) = self.model.executor.fork(from, length, context)?;
+            let worse = match best {
+                Some((_, before, _)) if before >= found => Some(fork),
+                _ => best.replace((fork, found, from)).map(|(before, ..)| before),
+            };
+            worse.into_iter().for_each(|sequence| self.model.executor.close(sequence));
+        }
+        match best {
+            Some((sequence, found, from)) => {
+                self.kept.used(from);
+                Ok((sequence, found))
+            }
+            None => Ok((self.model.executor.open(context)?, 0)),
+        }
+    }
+
+    /// Sees to it that `bytes` more can be reserved, giving up what is kept. Job `but` is not counted.
+    fn make_room(&mut self, bytes: u64, but: Option<usize>) -> bool {
+        let spec = self.model.spec();
+        let others = self.running.iter().enumerate().filter(|&(at, _)| Some(at) != but);
+        let reserved: u64 =
+            others.filter_map(|(_, job)| job.place).map(|place| kv_bytes(spec, place.reserved)).sum();
+        let wanted = reserved.saturating_add(bytes);
+        if wanted > self.about.kv_budget {
+            return false;
+        }
+        while wanted.saturating_add(self.kept.bytes()) > self.about.kv_budget {
+            let Some(sequence) = self.kept.give_up() else { break };
+            self.model.executor.close(sequence);
+        }
+        true
+    }
+
+    /// Gives answers that outgrow their room more of it; where there is none, the youngest of the least important ones
+    /// is put back.
+    fn grow(&mut self, rows: usize) {
+        let mut at = 0;
+        while at < self.running.len() {
+            let job = &self.running[at];
+            let Some(Place { fed, reserved, .. }) = job.place else {
+                unreachable!("a running job has a place")
+            };
+            let next = fed + job.unfed().min(rows.max(1));
+            if next <= reserved {
+                at += 1;
+                continue;
+            }
+            let wanted = (next + GROWTH).min(self.about.context);
+            if self.make_room(kv_bytes(self.model.spec(), wanted), Some(at)) {
+                if let Some(place) = &mut self.running[at].place {
+                    place.reserved = wanted;
+                }
+                at += 1;
+                continue;
+            }
+            let last = (0..self.running.len()).min_by_key(|&at| (self.running[at].priority, usize::MAX - at));
+            let Some(last) = last else { return };
+            self.put_back(last);
+            at = 0;
+        }
+    }
+
+    fn put_back(&mut self, at: usize) {
+        let mut job = self.running.remove(at);
+        if let Some(place) = job.place.take() {
+            self.model.executor.close(place.sequence);
+        }
+        self.status.put_back += 1;
+        self.waiting.push_front(job);
+    }
+
+    /// Takes the next rows of every running job through the network, and their answers a token further.
+    fn step(&mut self) {
+        let answers = self.running.iter().filter(|job| job.unfed() == 1).count();
+        let rows = self.pace.rows(answers);
+        self.grow(rows);
+        let portions = portions(self.running.iter().map(Job::unfed), rows);
+        if portions.is_empty() {
+            return;
+        }
+        let mut over = Vec::new();
+        if self.compute(&portions).is_ok() {
+            self.hear(&portions, &mut over);
+        } else {
+            // one of them is to blame, and the others shall not suffer for it
+            for portion in &portions {
+                let alone = std::slice::from_ref(portion);
+                match self.compute(alone) {
+                    Ok(()) => self.hear(alone, &mut over),
+                    Err(error) => over.push((portion.job, End::Failed(error.into()))),
+                }
+            }
+        }
+        for (at, end) in over.into_iter().rev() {
+            let job = self.running.remove(at);
+            self.end(job, end);
+        }
+    }
+
+    /// The step itself; on an error nothing has changed.
+    fn compute(&mut self, portions: &[Portion]) -> Result<(), ExecutorError> {
+        let slices: Vec<Slice> = portions
+            .iter()
+            .filter_map(|portion| {
+                let job = &self.running[portion.job];
+                let Place { sequence, fed, .. } = job.place?;
+                let last = portion.tokens == job.unfed();
+                let logits = if last { LogitRows::Last } else { LogitRows::None };
+                Some(Slice { sequence, tokens: &job.history()[fed..fed + portion.tokens], logits })
+            })
+            .collect();
+        let started = Instant::now();
+        self.model.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut self.output)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let rows: usize = portions.iter().map(|portion| portion.tokens).sum();
+        self.status.steps += 1;
+        self.status.rows += rows as u64;
+        self.status.step_seconds += seconds;
+        self.pace.measured(rows, seconds);
+        Ok(())
+    }
+
+    /// What the step's logits say; `over` gets the jobs that come to an end by it, in order.
+    fn hear(&mut self, portions: &[Portion], over: &mut Vec<(usize, End)>) {
+        let output = std::mem::take(&mut self.output);
+        let mut logits = output.logits.chunks_exact(self.model.spec().vocabulary.max(1));
+        for portion in portions {
+            let job = &mut self.running[portion.job];
+            self.fairness.charge(&job.client, portion.tokens);
+            let last = portion.tokens == job.unfed();
+            let flow = job.advance(portion.tokens);
+            let row = if last { logits.next() } else { None };
+            if flow == Flow::Stop {
+                over.push((portion.job, End::Stopped));
+                continue;
+            }
+            let Some(row) = row else { continue };
+            let before = job.history().len();
+            if self.forgets && portion.tokens > 1 {
+                self.mark(portion.job);
+            }
+            let job = &mut self.running[portion.job];
+            match job.next(row) {
+                Ok(Next::Feed(_)) => {}
+                Ok(Next::End) => over.push((portion.job, End::Over)),
+                Err(error) => over.push((portion.job, End::Failed(error))),
+            }
+            self.status.decoded_tokens += (job.history().len() - before) as u64;
+        }
+        self.output = output;
+    }
+
+    /// Keeps a prompt's cache as it is now: the next prompt may begin with this one and another answer, and the cache
+    /// could not go back.
+    fn mark(&mut self, at: usize) {
+        let job = &self.running[at];
+        let Some(place) = job.place else { return };
+        let tokens = job.history()[..place.fed].to_vec();
+        if let Ok((fork, _)) = self.model.executor.fork(place.sequence, place.fed, self.about.context) {
+            self.keep(fork, tokens);
+        }
+    }
+
+    /// Tells how a job ended. What it has cached is kept.
+    fn end(&mut self, mut job: Job, end: End) {
+        if let Some(place) = job.place.take() {
+            let tokens = job.history()[..place.fed].to_vec();
+            match end {
+                End::Failed(_) => self.model.executor.close(place.sequence),
+                End::Over | End::Stopped => self.keep(place.sequence, tokens),
+            }
+        }
+        match end {
+            End::Over => {
+                self.status.finished += 1;
+                job.end(false);
+            }
+            End::Stopped => {
+                self.status.cancelled += 1;
+                job.end(true);
+            }
+            End::Failed(error) => {
+                self.status.failed += 1;
+                job.fail(error);
+            }
+        }
+    }
+
+    fn keep(&mut self, sequence: SequenceId, tokens: Vec<u32>) {
+        if tokens.is_empty() {
+            self.model.executor.close(sequence);
+            return;
+        }
+        let bytes = kv_bytes(self.model.spec(), tokens.len());
+        let mut gone = self.kept.keep(sequence, tokens, bytes, self.forgets);
+        while self.kept.len() > MOST_KEPT {
+            gone.extend(self.kept.give_up());
+        }
+        gone.into_iter().for_each(|sequence| self.model.executor.close(sequence));
+        self.make_room(0, None);
+    }
+
+    fn show(&mut self) {
+        self.status.running = self.running.len();
+        self.status.waiting = self.waiting.len();
+        self.status.kept = self.kept.len();
+        self.status.kv_bytes = self.model.kv_bytes();
+        *self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();
+    }
+}
+
+/// How a job ends.
+enum End {
+    /// The answer is over.
+    Over,
+    /// Nobody wants it any more.
+    Stopped,
+    Failed(EngineError),
+}
