@@ -25,7 +25,7 @@ use crate::model::Model;
 use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use job::Job;
 use runner::Runner;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 
@@ -125,6 +125,8 @@ pub struct Engine {
     language: Arc<Language>,
     about: Arc<About>,
     status: Arc<Mutex<Status>>,
+    /// Requests that wait, those that the engine's thread has not looked at yet included.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// What stays the same as long as a model is loaded.
@@ -197,16 +199,18 @@ impl Engine {
             prompts: model.prompts().clone(),
             most_waiting: options.waiting,
         });
+        let waiting = Arc::new(AtomicUsize::new(0));
         let engine = Engine {
             orders,
             language: model.language().clone(),
             about: about.clone(),
             status: status.clone(),
+            waiting: waiting.clone(),
         };
         let at_once = options.at_once.max(1);
         std::thread::Builder::new()
             .name("ingle-engine".into())
-            .spawn(move || Runner::new(model, about, status, at_once).run(&receiver))
+            .spawn(move || Runner::new(model, about, status, waiting, at_once).run(&receiver))
             .expect("the system starts a thread");
         engine
     }
@@ -223,7 +227,8 @@ impl Engine {
 
     /// What it is doing.
     pub fn status(&self) -> Status {
-        self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        Status { waiting: self.waiting.load(Ordering::Relaxed), ..status }
     }
 
     /// Takes a request. `on_event` and `on_end` are called on the engine's thread.
@@ -243,7 +248,7 @@ impl Engine {
         if prompt >= context {
             return Err(EngineError::PromptTooLong { prompt, context });
         }
-        let waiting = self.status().waiting;
+        let waiting = self.waiting.load(Ordering::Relaxed);
         if waiting >= self.about.most_waiting {
             return Err(EngineError::QueueFull { waiting });
         }
@@ -251,7 +256,7 @@ impl Engine {
             Answer::new(&self.language, &request.prompt, &request.options, context, spec.vocabulary)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let job = Job::new(answer, &request, context, cancelled.clone(), on_event, on_end);
-        self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).waiting += 1;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.orders.send(Order::Answer(Box::new(job))).map_err(|_| EngineError::Gone)?;
         Ok(Ticket(cancelled))
     }

@@ -12,6 +12,7 @@ use crate::model::Model;
 use ingle_model::executor::{Batch, ExecutorError, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::{KvKind, ModelSpec};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub(super) struct Runner {
     about: Arc<About>,
     shown: Arc<Mutex<Status>>,
     status: Status,
+    /// How many wait, for those who ask.
+    waiting_shown: Arc<AtomicUsize>,
     at_once: usize,
     /// Those that were put back first, then in the order in which they came.
     waiting: VecDeque<Job>,
@@ -64,7 +67,13 @@ fn forgets(spec: &ModelSpec) -> bool {
 }
 
 impl Runner {
-    pub(super) fn new(model: Model, about: Arc<About>, shown: Arc<Mutex<Status>>, at_once: usize) -> Runner {
+    pub(super) fn new(
+        model: Model,
+        about: Arc<About>,
+        shown: Arc<Mutex<Status>>,
+        waiting_shown: Arc<AtomicUsize>,
+        at_once: usize,
+    ) -> Runner {
         let status = Status { kv_budget: about.kv_budget, ..Status::default() };
         Runner {
             pace: Pace::new(prefill_rows(model.spec())),
@@ -73,6 +82,7 @@ impl Runner {
             about,
             shown,
             status,
+            waiting_shown,
             at_once,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -128,8 +138,10 @@ impl Runner {
                 self.end(job, End::Stopped);
             }
         }
+        let all = self.waiting.len();
         let (gone, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(Job::is_cancelled);
         self.waiting = waiting;
+        self.waiting_shown.fetch_sub(all - self.waiting.len(), Ordering::Relaxed);
         for job in VecDeque::into_iter(gone) {
             self.end(job, End::Stopped);
         }
@@ -187,6 +199,7 @@ impl Runner {
             return false;
         }
         let Some(mut job) = self.waiting.remove(at) else { return false };
+        self.waiting_shown.fetch_sub(1, Ordering::Relaxed);
         let first = job.is_new();
         let flow = job.begin(sequence, fed, reserved);
         if first {
@@ -301,6 +314,7 @@ impl Runner {
         }
         self.status.put_back += 1;
         self.waiting.push_front(job);
+        self.waiting_shown.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes the next rows of every running job through the network, and their answers a token further.
@@ -436,7 +450,6 @@ impl Runner {
 
     fn show(&mut self) {
         self.status.running = self.running.len();
-        self.status.waiting = self.waiting.len();
         self.status.kept = self.kept.len();
         self.status.kv_bytes = self.model.kv_bytes();
         *self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();

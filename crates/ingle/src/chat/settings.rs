@@ -66,6 +66,7 @@ impl Settings {
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
             reading: Reading::Message { tools: self.tools.clone() },
+            ..GenerateOptions::default()
         })
     }
 

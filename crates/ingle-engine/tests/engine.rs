@@ -1,0 +1,317 @@
+//! Many requests at once give what each of them gives alone.
+
+use ingle_engine::engine::{EngineOptions, OnEvent, Request, Status};
+use ingle_engine::sampling::SamplingOptions;
+use ingle_engine::{
+    ChatRequest, EmbedOptions, EndReason, Engine, EngineError, Event, Flow, GenerateOptions, LoadOptions,
+    Model, Outcome, Reading,
+};
+use ingle_model::Source;
+use ingle_text::Message;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// What a test waits for at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn load(context: usize) -> Model {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/ember/ember-q8_0.gguf");
+    let options = LoadOptions { context: Some(context), ..LoadOptions::default() };
+    Model::load(Arc::new(Source::open(&path).unwrap()), &options, &mut |_| {}).unwrap()
+}
+
+fn engine(options: &EngineOptions) -> Engine {
+    Engine::start(load(1024), options)
+}
+
+fn options(seed: u64, most: usize) -> GenerateOptions {
+    GenerateOptions {
+        sampling: SamplingOptions {
+            temperature: 0.9,
+            top_k: 50,
+            seed: Some(seed),
+            ..SamplingOptions::default()
+        },
+        max_tokens: Some(most),
+        reading: Reading::Message { tools: Vec::new() },
+        ..GenerateOptions::default()
+    }
+}
+
+fn prompt(engine: &Engine, text: &str) -> Vec<u32> {
+    let messages = vec![Message::new("user", text)];
+    engine.language().render(&ChatRequest { messages, ..ChatRequest::default() }).unwrap()
+}
+
+/// A request under way: its end, and how many events it had so far.
+struct Asked {
+    end: Receiver<Result<Outcome, EngineError>>,
+    text: Receiver<String>,
+    ticket: Option<ingle_engine::Ticket>,
+}
+
+impl Asked {
+    fn outcome(&self) -> Result<Outcome, EngineError> {
+        self.end.recv_timeout(PATIENCE).expect("an end is told")
+    }
+}
+
+fn ask(engine: &Engine, request: Request) -> Asked {
+    let (told, end) = mpsc::channel();
+    let (said, text) = mpsc::channel();
+    let on_event = Box::new(move |event: Event| {
+        if let Event::Content(piece) = event {
+            _ = said.send(piece.to_owned());
+        }
+        Flow::Continue
+    });
+    let on_end = Box::new(move |outcome| _ = told.send(outcome));
+    let ticket = engine.submit(request, on_event, on_end).unwrap();
+    Asked { end, text, ticket: Some(ticket) }
+}
+
+fn request(engine: &Engine, text: &str, seed: u64, most: usize) -> Request {
+    Request { prompt: prompt(engine, text), options: options(seed, most), ..Request::default() }
+}
+
+/// An answer that the model does not end by itself.
+fn endless(engine: &Engine, seed: u64, most: Option<usize>) -> Request {
+    let mut request = request(engine, TEXTS[1], seed, 0);
+    request.options.max_tokens = most;
+    let ends = engine.language().tokenizer().end_of_generation();
+    request.options.sampling.logit_bias = ends.iter().map(|&id| (id, -1e9)).collect();
+    request
+}
+
+fn until(engine: &Engine, what: &str, reached: impl Fn(&Status) -> bool) {
+    let started = Instant::now();
+    while !reached(&engine.status()) {
+        assert!(started.elapsed() < PATIENCE, "{what}: {:?}", engine.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const TEXTS: [&str; 6] = [
+    "What is Ingle?",
+    "Tell me a story about a lighthouse and a very old cat.",
+    "Hello!",
+    "Name three colours, and say for each of them where in nature it is found and why that is so, please.",
+    "What is Ingle? Say it in one sentence.",
+    "Count to ten.",
+];
+
+#[test]
+fn answers_are_the_same_alone_and_together() {
+    let alone = engine(&EngineOptions { at_once: 1, ..EngineOptions::default() });
+    let solo: Vec<Outcome> = (0..24)
+        .map(|at| ask(&alone, request(&alone, TEXTS[at % 6], at as u64 / 6, 20 + at)).outcome().unwrap())
+        .collect();
+    let together = engine(&EngineOptions::default());
+    let asked: Vec<Asked> =
+        (0..24).map(|at| ask(&together, request(&together, TEXTS[at % 6], at as u64 / 6, 20 + at))).collect();
+    for (at, (asked, solo)) in asked.iter().zip(&solo).enumerate() {
+        let outcome = asked.outcome().unwrap();
+        assert_eq!((&outcome.tokens, &outcome.reason), (&solo.tokens, &solo.reason), "request {at}");
+        assert_eq!(asked.text.try_iter().collect::<String>(), solo.text, "request {at}");
+        assert_eq!(outcome.usage.prompt_tokens, solo.usage.prompt_tokens);
+    }
+    let status = together.status();
+    assert!(
+        status.steps < alone.status().steps / 2,
+        "{} steps for what takes {}",
+        status.steps,
+        alone.status().steps
+    );
+    // and as the model answers without an engine
+    let mut model = load(1024);
+    let mut session = model.open().unwrap();
+    let prompt = prompt(&together, TEXTS[1]);
+    let outcome = model.generate(&mut session, &prompt, &options(0, 21), &mut |_| Flow::Continue).unwrap();
+    assert_eq!(outcome.tokens, solo[1].tokens);
+}
+
+#[test]
+fn what_a_conversation_has_cached_is_not_computed_again() {
+    let engine = engine(&EngineOptions::default());
+    let first = request(&engine, "Tell me about the sea.", 1, 30);
+    let outcome = ask(&engine, first.clone()).outcome().unwrap();
+    assert_eq!(outcome.usage.cached_tokens, 0);
+    let again = ask(&engine, first.clone()).outcome().unwrap();
+    assert_eq!(
+        again.usage.cached_tokens,
+        first.prompt.len() - 1,
+        "all but the token whose logits are wanted"
+    );
+    assert_eq!(again.tokens, outcome.tokens);
+    // the next turn goes on from the answer
+    let mut next = first.clone();
+    next.prompt.extend(&outcome.tokens);
+    let before = next.prompt.len();
+    next.prompt
+        .extend(engine.language().tokenizer().encode(" And then?", ingle_text::Specials::AsText).unwrap());
+    let second = ask(&engine, next.clone()).outcome().unwrap();
+    assert!(second.usage.cached_tokens >= before - 1, "{:?} of {before}", second.usage);
+    // and a fresh engine gives the same without a cache
+    let fresh = self::engine(&EngineOptions::default());
+    assert_eq!(ask(&fresh, next).outcome().unwrap().tokens, second.tokens);
+}
+
+#[test]
+fn requests_that_begin_alike_at_the_same_time_are_computed_once() {
+    let engine = engine(&EngineOptions::default());
+    let text = "a long beginning ".repeat(60);
+    let asked: Vec<Asked> = (0..5).map(|seed| ask(&engine, request(&engine, &text, seed, 5))).collect();
+    let outcomes: Vec<Outcome> = asked.iter().map(|asked| asked.outcome().unwrap()).collect();
+    let computed: usize =
+        outcomes.iter().map(|outcome| outcome.usage.prompt_tokens - outcome.usage.cached_tokens).sum();
+    let prompt = outcomes[0].usage.prompt_tokens;
+    assert!(prompt > 200 && computed < prompt + 5 * 8, "{computed} of {prompt} tokens five times");
+}
+
+#[test]
+fn whoever_leaves_frees_their_place_and_harms_nobody() {
+    let engine = engine(&EngineOptions { at_once: 2, ..EngineOptions::default() });
+    let solo = ask(&engine, request(&engine, TEXTS[3], 7, 60)).outcome().unwrap();
+    let mut leaving: Vec<Asked> = (0..6).map(|seed| ask(&engine, endless(&engine, seed, None))).collect();
+    let staying = ask(&engine, request(&engine, TEXTS[3], 7, 60));
+    until(&engine, "two are running", |status| status.running == 2);
+    for asked in &mut leaving {
+        drop(asked.ticket.take());
+    }
+    assert_eq!(staying.outcome().unwrap().tokens, solo.tokens);
+    for asked in &leaving {
+        assert_eq!(asked.outcome().unwrap().reason, EndReason::Stopped);
+    }
+    until(&engine, "nobody is left", |status| status.running == 0 && status.waiting == 0);
+    assert_eq!(engine.status().cancelled, 6);
+}
+
+#[test]
+fn answers_that_outgrow_the_memory_are_put_back_and_not_lost() {
+    let whole = engine(&EngineOptions::default());
+    let about = whole.about();
+    // room for one full context and a little more
+    let tight = EngineOptions {
+        kv_bytes: Some(about.kv_bytes(1024) + about.kv_bytes(512)),
+        ..EngineOptions::default()
+    };
+    let tight = engine(&tight);
+    // no known end: room is given as it is needed
+    let long = |engine: &Engine, seed| endless(engine, seed, None);
+    let ask_all = |engine: &Engine| -> Vec<Vec<u32>> {
+        let asked: Vec<Asked> = (0..3).map(|seed| ask(engine, long(engine, seed))).collect();
+        asked.iter().map(|asked| asked.outcome().unwrap().tokens).collect()
+    };
+    let (expected, ours) = (ask_all(&whole), ask_all(&tight));
+    assert!(
+        expected.iter().all(|tokens| tokens.len() > 900),
+        "{:?}",
+        expected.iter().map(Vec::len).collect::<Vec<_>>()
+    );
+    assert!(ours == expected);
+    assert!(tight.status().put_back > 0, "{:?}", tight.status());
+    assert_eq!(whole.status().put_back, 0);
+}
+
+#[test]
+fn clients_share_and_importance_counts() {
+    let engine = engine(&EngineOptions { at_once: 1, ..EngineOptions::default() });
+    let (told, ended) = mpsc::channel();
+    let submit = |client: &'static str, priority: i32, on_event: OnEvent| {
+        let told = told.clone();
+        let request = Request { client: client.into(), priority, ..endless(&engine, 1, Some(10)) };
+        let on_end = Box::new(move |_| _ = told.send((client, priority)));
+        engine.submit(request, on_event, on_end).unwrap().leave();
+    };
+    // the first keeps the only place while the others come
+    let (all_came, wait) = mpsc::channel::<()>();
+    let waits = move |_: Event| {
+        _ = wait.recv();
+        Flow::Continue
+    };
+    submit("greedy", 0, Box::new(waits));
+    (0..5).for_each(|_| submit("greedy", 0, Box::new(|_| Flow::Continue)));
+    submit("modest", 0, Box::new(|_| Flow::Continue));
+    submit("greedy", 9, Box::new(|_| Flow::Continue));
+    drop(all_came);
+    let order: Vec<(&str, i32)> = (0..8).map(|_| ended.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(order[0], ("greedy", 0));
+    assert_eq!(order[1], ("greedy", 9), "{order:?}");
+    assert_eq!(order[2], ("modest", 0), "{order:?}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_computed() {
+    let engine = engine(&EngineOptions { at_once: 1, waiting: 2, ..EngineOptions::default() });
+    let refused = |request: Request| {
+        engine.submit(request, Box::new(|_| Flow::Continue), Box::new(|_| ())).map(Ticket::leave).unwrap_err()
+    };
+    use ingle_engine::Ticket;
+    assert!(matches!(refused(Request::default()), EngineError::EmptyPrompt));
+    let long = Request { prompt: vec![5; 1024], ..Request::default() };
+    assert!(matches!(refused(long), EngineError::PromptTooLong { prompt: 1024, context: 1024 }));
+    let mut odd = request(&engine, "Hello", 1, 1);
+    odd.options.sampling.top_p = 7.0;
+    assert!(matches!(refused(odd), EngineError::Sampling(_)));
+    let _first = ask(&engine, endless(&engine, 1, None));
+    until(&engine, "it has begun", |status| status.running == 1);
+    let _more =
+        [ask(&engine, request(&engine, TEXTS[1], 1, 9)), ask(&engine, request(&engine, TEXTS[1], 1, 9))];
+    assert!(matches!(refused(request(&engine, TEXTS[1], 1, 9)), EngineError::QueueFull { waiting: 2 }));
+}
+
+#[test]
+fn nothing_is_held_for_those_who_are_gone() {
+    let engine = engine(&EngineOptions { kv_bytes: Some(1), ..EngineOptions::default() });
+    for round in 0..30 {
+        let asked: Vec<Asked> = (0..4)
+            .map(|at| ask(&engine, request(&engine, &format!("{round} {at} {}", TEXTS[at]), 1, 30)))
+            .collect();
+        asked.iter().for_each(|asked| _ = asked.outcome().unwrap());
+    }
+    engine.drain();
+    let status = engine.status();
+    // at least a full context is allowed, and kept; no more than that
+    assert!(status.kv_bytes <= status.kv_budget && status.kept > 0, "{status:?}");
+    assert_eq!((status.finished, status.running, status.waiting), (120, 0, 0));
+}
+
+#[test]
+fn texts_are_embedded_while_answers_are_made() {
+    let engine = engine(&EngineOptions::default());
+    let asked = ask(&engine, request(&engine, TEXTS[1], 1, 100));
+    let texts: Vec<String> = (0..20).map(|at| format!("text {at}")).collect();
+    let options = EmbedOptions { row: Some(ingle_model::spec::PooledRow::Mean), ..EmbedOptions::default() };
+    let embeddings = engine.embed(texts.clone(), options.clone()).unwrap();
+    assert_eq!(embeddings.len(), 20);
+    assert_eq!(
+        engine.embed(texts[13..14].to_vec(), options.clone()).unwrap()[0].values,
+        embeddings[13].values
+    );
+    let long = engine.embed(vec!["a".into(), "long ".repeat(5000)], options);
+    assert!(matches!(long, Err(EngineError::TextTooLong { number: 2, .. })), "{long:?}");
+    asked.outcome().unwrap();
+}
+
+#[test]
+fn logprobs_are_told_for_every_token() {
+    let engine = engine(&EngineOptions::default());
+    let (told, chosen) = mpsc::channel();
+    let mut request = request(&engine, TEXTS[0], 3, 12);
+    request.options.logprobs = Some(4);
+    let on_event = Box::new(move |event: Event| {
+        if let Event::Chosen(token, logprobs) = event {
+            _ = told.send((token, logprobs.clone()));
+        }
+        Flow::Continue
+    });
+    let (end, ended) = mpsc::channel();
+    let on_end = Box::new(move |outcome: Result<Outcome, EngineError>| _ = end.send(outcome));
+    engine.submit(request, on_event, on_end).unwrap().leave();
+    let outcome = ended.recv_timeout(PATIENCE).unwrap().unwrap();
+    let chosen: Vec<_> = chosen.iter().collect();
+    assert_eq!(chosen.iter().map(|(token, _)| *token).collect::<Vec<_>>(), outcome.tokens);
+    assert!(chosen.iter().all(|(_, logprobs)| logprobs.chosen <= 0.0 && logprobs.top.len() == 4));
+}
