@@ -97,6 +97,10 @@ pub struct Usage {
     pub decoded_tokens: usize,
     /// Seconds from the first to the last of them.
     pub decode_seconds: f64,
+    /// Tokens guessed ahead (speculative decoding).
+    pub guessed_tokens: usize,
+    /// Of these, right.
+    pub right_guesses: usize,
     /// Seed of the random numbers.
     pub seed: u64,
 }

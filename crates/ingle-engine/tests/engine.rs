@@ -315,3 +315,28 @@ fn logprobs_are_told_for_every_token() {
     assert_eq!(chosen.iter().map(|(token, _)| *token).collect::<Vec<_>>(), outcome.tokens);
     assert!(chosen.iter().all(|(_, logprobs)| logprobs.chosen <= 0.0 && logprobs.top.len() == 4));
 }
+
+#[test]
+fn guessing_ahead_changes_nothing_but_the_number_of_steps() {
+    let text = "The old cat sat by the lamp and looked at the sea. ".repeat(12);
+    let all = |guess: bool| -> (Vec<Vec<u32>>, Status, Vec<Outcome>) {
+        let engine = engine(&EngineOptions { guess, at_once: 2, ..EngineOptions::default() });
+        let mut requests: Vec<Request> = (0..4).map(|seed| endless(&engine, seed, Some(80))).collect();
+        // text that goes on as it was before
+        for request in &mut requests[2..] {
+            request.prompt =
+                engine.language().tokenizer().encode(&text, ingle_text::Specials::AsText).unwrap();
+            request.options.sampling.temperature = 0.0;
+        }
+        let asked: Vec<Asked> = requests.into_iter().map(|request| ask(&engine, request)).collect();
+        let outcomes: Vec<Outcome> = asked.iter().map(|asked| asked.outcome().unwrap()).collect();
+        engine.drain();
+        (outcomes.iter().map(|outcome| outcome.tokens.clone()).collect(), engine.status(), outcomes)
+    };
+    let (with, without) = (all(true), all(false));
+    assert!(with.0 == without.0);
+    assert_eq!(without.1.guessed_tokens, 0);
+    assert!(with.1.right_guesses > 0 && with.1.steps < without.1.steps, "{:?}\n{:?}", with.1, without.1);
+    let usage = with.2[3].usage;
+    assert!(usage.right_guesses <= usage.guessed_tokens && usage.decoded_tokens == 80, "{usage:?}");
+}

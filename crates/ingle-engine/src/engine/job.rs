@@ -1,5 +1,7 @@
 //! A request on its way.
 
+use super::draft::Draft;
+use super::schedule::Pace;
 use super::{OnEnd, OnEvent, Request};
 use crate::answer::{Answer, Next};
 use crate::error::EngineError;
@@ -21,6 +23,9 @@ pub(super) struct Job {
     on_end: OnEnd,
     /// Its cache while it is running.
     pub(super) place: Option<Place>,
+    pub(super) draft: Draft,
+    /// What a step feeds of it.
+    fed_next: Vec<u32>,
     began: Option<Instant>,
     first_token: Option<Instant>,
 }
@@ -59,6 +64,8 @@ impl Job {
             on_event,
             on_end,
             place: None,
+            draft: Draft::default(),
+            fed_next: Vec::new(),
             began: None,
             first_token: None,
         }
@@ -89,6 +96,31 @@ impl Job {
             self.answer.usage.cached_tokens = fed;
         }
         self.tell_prefill()
+    }
+
+    /// Guesses at most `most` tokens, in a step of `rows` rows besides.
+    pub(super) fn guess(&mut self, rows: usize, most: usize, pace: &Pace) {
+        self.draft.guess(self.answer.history(), rows, most, pace);
+    }
+
+    /// Puts together what a step feeds: the next `tokens` tokens of the history, and the guesses.
+    pub(super) fn gather(&mut self, tokens: usize) {
+        let fed = self.place.map_or(0, |place| place.fed);
+        self.fed_next.clear();
+        self.fed_next.extend_from_slice(&self.answer.history()[fed..fed + tokens]);
+        self.fed_next.extend_from_slice(&self.draft.tokens);
+    }
+
+    /// What was [put together](Self::gather).
+    pub(super) fn gathered(&self) -> &[u32] {
+        &self.fed_next
+    }
+
+    /// So many guesses of so many were right.
+    pub(super) fn judged(&mut self, right: usize) {
+        self.answer.usage.guessed_tokens += self.draft.tokens.len();
+        self.answer.usage.right_guesses += right;
+        self.draft.judged(right);
     }
 
     /// So many tokens more are cached.

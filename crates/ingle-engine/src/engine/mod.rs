@@ -10,6 +10,7 @@
 //! does not depend on what is beside it: rows are computed to the same bits in any company (latent attention excepted,
 //! whose form depends on how many rows a step has), and random numbers depend on seed and position alone.
 
+mod draft;
 mod job;
 mod kept;
 mod runner;
@@ -39,11 +40,13 @@ pub struct EngineOptions {
     /// Bytes for keys and values of all sequences, those kept for later included; `None` takes half of what is free, and
     /// always what one full context needs.
     pub kv_bytes: Option<u64>,
+    /// Guess tokens ahead where text repeats itself; what is said stays the same.
+    pub guess: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None }
+        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None, guess: true }
     }
 }
 
@@ -110,6 +113,10 @@ pub struct Status {
     pub cached_tokens: u64,
     /// Tokens made.
     pub decoded_tokens: u64,
+    /// Tokens guessed ahead.
+    pub guessed_tokens: u64,
+    /// Of these, right.
+    pub right_guesses: u64,
     /// Steps taken.
     pub steps: u64,
     /// Rows of all steps.
@@ -124,9 +131,15 @@ pub struct Engine {
     orders: Sender<Order>,
     language: Arc<Language>,
     about: Arc<About>,
-    status: Arc<Mutex<Status>>,
-    /// Requests that wait, those that the engine's thread has not looked at yet included.
-    waiting: Arc<AtomicUsize>,
+    shown: Arc<Shown>,
+}
+
+/// What the engine's thread shows to others.
+#[derive(Default)]
+struct Shown {
+    status: Mutex<Status>,
+    /// Requests that wait, those that the thread has not looked at yet included.
+    waiting: AtomicUsize,
 }
 
 /// What stays the same as long as a model is loaded.
@@ -187,7 +200,6 @@ impl Engine {
         let whole = kv_bytes(model.spec(), model.context());
         let half = memory::available().map_or(whole, |free| free / 2);
         let kv_budget = options.kv_bytes.unwrap_or(half).max(whole);
-        let status = Arc::new(Mutex::new(Status { kv_budget, ..Status::default() }));
         let about = Arc::new(About {
             spec: model.spec().clone(),
             context: model.context(),
@@ -199,20 +211,14 @@ impl Engine {
             prompts: model.prompts().clone(),
             most_waiting: options.waiting,
         });
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let engine = Engine {
-            orders,
-            language: model.language().clone(),
-            about: about.clone(),
-            status: status.clone(),
-            waiting: waiting.clone(),
-        };
-        let at_once = options.at_once.max(1);
+        let shown = Arc::new(Shown::default());
+        let language = model.language().clone();
+        let mut runner = Runner::new(model, about.clone(), shown.clone(), options);
         std::thread::Builder::new()
             .name("ingle-engine".into())
-            .spawn(move || Runner::new(model, about, status, waiting, at_once).run(&receiver))
+            .spawn(move || runner.run(&receiver))
             .expect("the system starts a thread");
-        engine
+        Engine { orders, language, about, shown }
     }
 
     /// What the model reads and writes.
@@ -227,8 +233,8 @@ impl Engine {
 
     /// What it is doing.
     pub fn status(&self) -> Status {
-        let status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        Status { waiting: self.waiting.load(Ordering::Relaxed), ..status }
+        let status = self.shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        Status { waiting: self.shown.waiting.load(Ordering::Relaxed), ..status }
     }
 
     /// Takes a request. `on_event` and `on_end` are called on the engine's thread.
@@ -248,7 +254,7 @@ impl Engine {
         if prompt >= context {
             return Err(EngineError::PromptTooLong { prompt, context });
         }
-        let waiting = self.waiting.load(Ordering::Relaxed);
+        let waiting = self.shown.waiting.load(Ordering::Relaxed);
         if waiting >= self.about.most_waiting {
             return Err(EngineError::QueueFull { waiting });
         }
@@ -256,7 +262,7 @@ impl Engine {
             Answer::new(&self.language, &request.prompt, &request.options, context, spec.vocabulary)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let job = Job::new(answer, &request, context, cancelled.clone(), on_event, on_end);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shown.waiting.fetch_add(1, Ordering::Relaxed);
         self.orders.send(Order::Answer(Box::new(job))).map_err(|_| EngineError::Gone)?;
         Ok(Ticket(cancelled))
     }

@@ -3,7 +3,7 @@
 use super::job::{Job, Place};
 use super::kept::{Kept, shared};
 use super::schedule::{Fairness, Pace, Portion, portions};
-use super::{About, Order, Status, kv_bytes};
+use super::{About, EngineOptions, Order, Shown, Status, kv_bytes};
 use crate::answer::Next;
 use crate::embed::{EmbedOptions, Embedding};
 use crate::error::EngineError;
@@ -12,9 +12,9 @@ use crate::model::Model;
 use ingle_model::executor::{Batch, ExecutorError, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::{KvKind, ModelSpec};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Positions that an answer of unknown length is given at a time.
@@ -42,10 +42,8 @@ struct Texts {
 pub(super) struct Runner {
     model: Model,
     about: Arc<About>,
-    shown: Arc<Mutex<Status>>,
+    shown: Arc<Shown>,
     status: Status,
-    /// How many wait, for those who ask.
-    waiting_shown: Arc<AtomicUsize>,
     at_once: usize,
     /// Those that were put back first, then in the order in which they came.
     waiting: VecDeque<Job>,
@@ -58,32 +56,30 @@ pub(super) struct Runner {
     pace: Pace,
     /// Whether sequences cannot go back to any earlier position.
     forgets: bool,
+    /// Whether tokens are guessed ahead.
+    guesses: bool,
     output: StepOutput,
 }
 
-fn forgets(spec: &ModelSpec) -> bool {
-    let kinds = spec.layers.iter().flat_map(|layer| layer.mixer.kv()).map(|kv| kv.kind);
-    kinds.into_iter().any(|kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent))
+/// Whether a layer caches in such a way.
+fn caches(spec: &ModelSpec, is: impl Fn(KvKind) -> bool) -> bool {
+    spec.layers.iter().flat_map(|layer| layer.mixer.kv()).any(|kv| is(kv.kind))
 }
 
 impl Runner {
-    pub(super) fn new(
-        model: Model,
-        about: Arc<About>,
-        shown: Arc<Mutex<Status>>,
-        waiting_shown: Arc<AtomicUsize>,
-        at_once: usize,
-    ) -> Runner {
+    pub(super) fn new(model: Model, about: Arc<About>, shown: Arc<Shown>, options: &EngineOptions) -> Runner {
         let status = Status { kv_budget: about.kv_budget, ..Status::default() };
+        *shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = status.clone();
         Runner {
             pace: Pace::new(prefill_rows(model.spec())),
-            forgets: forgets(model.spec()),
+            forgets: caches(model.spec(), |kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent)),
+            // a recurrent state cannot take a wrong guess back
+            guesses: options.guess && !caches(model.spec(), |kind| kind == KvKind::Recurrent),
             model,
             about,
             shown,
             status,
-            waiting_shown,
-            at_once,
+            at_once: options.at_once.max(1),
             waiting: VecDeque::new(),
             running: Vec::new(),
             kept: Kept::default(),
@@ -95,7 +91,7 @@ impl Runner {
     }
 
     /// Works until nobody can order any more.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    pub(super) fn run(&mut self, orders: &Receiver<Order>) {
         while self.listen(orders) {
             self.drop_cancelled();
             self.embed_some();
@@ -141,7 +137,7 @@ impl Runner {
         let all = self.waiting.len();
         let (gone, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(Job::is_cancelled);
         self.waiting = waiting;
-        self.waiting_shown.fetch_sub(all - self.waiting.len(), Ordering::Relaxed);
+        self.shown.waiting.fetch_sub(all - self.waiting.len(), Ordering::Relaxed);
         for job in VecDeque::into_iter(gone) {
             self.end(job, End::Stopped);
         }
@@ -199,7 +195,7 @@ impl Runner {
             return false;
         }
         let Some(mut job) = self.waiting.remove(at) else { return false };
-        self.waiting_shown.fetch_sub(1, Ordering::Relaxed);
+        self.shown.waiting.fetch_sub(1, Ordering::Relaxed);
         let first = job.is_new();
         let flow = job.begin(sequence, fed, reserved);
         if first {
@@ -314,7 +310,7 @@ impl Runner {
         }
         self.status.put_back += 1;
         self.waiting.push_front(job);
-        self.waiting_shown.fetch_add(1, Ordering::Relaxed);
+        self.shown.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes the next rows of every running job through the network, and their answers a token further.
@@ -326,6 +322,7 @@ impl Runner {
         if portions.is_empty() {
             return;
         }
+        self.guess(&portions);
         let mut over = Vec::new();
         if self.compute(&portions).is_ok() {
             self.hear(&portions, &mut over);
@@ -345,26 +342,46 @@ impl Runner {
         }
     }
 
+    /// Guesses what the answers say next.
+    fn guess(&mut self, portions: &[Portion]) {
+        let mut rows = portions.iter().map(|portion| portion.tokens).sum::<usize>() - 1;
+        for portion in portions {
+            let job = &mut self.running[portion.job];
+            let Some(Place { fed, reserved, .. }) = job.place else { continue };
+            // the last guess is not fed before it has proved right, so the next token needs no place
+            let most = if self.guesses && job.unfed() == 1 { reserved - fed - 1 } else { 0 };
+            job.guess(rows, most, &self.pace);
+            rows += job.draft.tokens.len();
+        }
+    }
+
     /// The step itself; on an error nothing has changed.
     fn compute(&mut self, portions: &[Portion]) -> Result<(), ExecutorError> {
+        portions.iter().for_each(|portion| self.running[portion.job].gather(portion.tokens));
         let slices: Vec<Slice> = portions
             .iter()
             .filter_map(|portion| {
                 let job = &self.running[portion.job];
-                let Place { sequence, fed, .. } = job.place?;
                 let last = portion.tokens == job.unfed();
-                let logits = if last { LogitRows::Last } else { LogitRows::None };
-                Some(Slice { sequence, tokens: &job.history()[fed..fed + portion.tokens], logits })
+                let logits = match (last, job.draft.tokens.is_empty()) {
+                    (false, _) => LogitRows::None,
+                    (true, true) => LogitRows::Last,
+                    (true, false) => LogitRows::All,
+                };
+                Some(Slice { sequence: job.place?.sequence, tokens: job.gathered(), logits })
             })
             .collect();
         let started = Instant::now();
         self.model.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut self.output)?;
         let seconds = started.elapsed().as_secs_f64();
-        let rows: usize = portions.iter().map(|portion| portion.tokens).sum();
+        let rows: usize = slices.iter().map(|slice| slice.tokens.len()).sum();
         self.status.steps += 1;
         self.status.rows += rows as u64;
         self.status.step_seconds += seconds;
-        self.pace.measured(rows, seconds);
+        match portions.iter().all(|portion| portion.tokens == 1) {
+            true => self.pace.answered(rows, seconds),
+            false => self.pace.measured(rows, seconds),
+        }
         Ok(())
     }
 
@@ -375,27 +392,56 @@ impl Runner {
         for portion in portions {
             let job = &mut self.running[portion.job];
             self.fairness.charge(&job.client, portion.tokens);
-            let last = portion.tokens == job.unfed();
-            let flow = job.advance(portion.tokens);
-            let row = if last { logits.next() } else { None };
-            if flow == Flow::Stop {
+            let rows = if portion.tokens == job.unfed() { 1 + job.draft.tokens.len() } else { 0 };
+            let rows: Vec<&[f32]> = logits.by_ref().take(rows).collect();
+            if job.advance(portion.tokens) == Flow::Stop {
                 over.push((portion.job, End::Stopped));
-                continue;
+            } else if !rows.is_empty() {
+                if self.forgets && portion.tokens > 1 {
+                    self.mark(portion.job);
+                }
+                if let Some(end) = self.choose(portion.job, &rows) {
+                    over.push((portion.job, end));
+                }
             }
-            let Some(row) = row else { continue };
-            let before = job.history().len();
-            if self.forgets && portion.tokens > 1 {
-                self.mark(portion.job);
-            }
-            let job = &mut self.running[portion.job];
-            match job.next(row) {
-                Ok(Next::Feed(_)) => {}
-                Ok(Next::End) => over.push((portion.job, End::Over)),
-                Err(error) => over.push((portion.job, End::Failed(error))),
-            }
-            self.status.decoded_tokens += (job.history().len() - before) as u64;
         }
         self.output = output;
+    }
+
+    /// Chooses an answer's next token, and for every guess that was right one more.
+    fn choose(&mut self, at: usize, rows: &[&[f32]]) -> Option<End> {
+        let job = &mut self.running[at];
+        let before = job.history().len();
+        let (mut right, mut end) = (0, None);
+        for row in rows {
+            match job.next(row) {
+                Ok(Next::Feed(token)) if job.draft.tokens.get(right) == Some(&token) => right += 1,
+                Ok(Next::Feed(_)) => break,
+                Ok(Next::End) => {
+                    end = Some(End::Over);
+                    break;
+                }
+                Err(error) => {
+                    end = Some(End::Failed(error));
+                    break;
+                }
+            }
+        }
+        self.status.decoded_tokens += (job.history().len() - before) as u64;
+        if !job.draft.tokens.is_empty() {
+            self.status.guessed_tokens += job.draft.tokens.len() as u64;
+            self.status.right_guesses += right as u64;
+            job.judged(right);
+            if let Some(place) = &mut job.place {
+                place.fed += right;
+                // what was guessed wrong is taken back, and what cannot be without more is fed again
+                match self.model.executor.truncate(place.sequence, place.fed) {
+                    Ok(length) => place.fed = length,
+                    Err(error) => return Some(End::Failed(error.into())),
+                }
+            }
+        }
+        end
     }
 
     /// Keeps a prompt's cache as it is now: the next prompt may begin with this one and another answer, and the cache
@@ -452,7 +498,7 @@ impl Runner {
         self.status.running = self.running.len();
         self.status.kept = self.kept.len();
         self.status.kv_bytes = self.model.kv_bytes();
-        *self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();
+        *self.shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();
     }
 }
 
