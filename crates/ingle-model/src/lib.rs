@@ -12,9 +12,11 @@ pub mod gguf;
 pub mod metadata;
 pub mod source;
 pub mod spec;
+mod string_list;
 
 pub use error::{Error, Result};
 pub use format::Format;
 pub use metadata::{Metadata, Value};
 pub use source::{Source, TensorInfo};
 pub use spec::ModelSpec;
+pub use string_list::StringList;

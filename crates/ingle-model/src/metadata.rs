@@ -1,6 +1,7 @@
 //! Typed key/value metadata: what a GGUF header carries, in the file's order.
 
 use crate::error::{Error, Result};
+use crate::string_list::StringList;
 
 /// One metadata value. Arrays are homogeneous and typed, as in the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +29,7 @@ pub enum Value {
     /// Array of truth values.
     Bools(Vec<bool>),
     /// Array of UTF-8 text.
-    Strings(Vec<String>),
+    Strings(StringList),
     /// Array of arrays. Never seen in a published model, legal in the format.
     Nested(Vec<Value>),
 }
@@ -144,9 +145,9 @@ impl Metadata {
     }
 
     /// An array of strings, `None` when absent.
-    pub fn strings(&self, key: &str) -> Result<Option<&[String]>> {
+    pub fn strings(&self, key: &str) -> Result<Option<&StringList>> {
         self.typed(key, "an array of strings", |value| match value {
-            Value::Strings(list) => Some(list.as_slice()),
+            Value::Strings(list) => Some(list),
             _ => None,
         })
     }
@@ -227,8 +228,9 @@ fn flatten(metadata: &mut Metadata, prefix: &str, document: &serde_json::Value, 
         Json::Number(plain) => number(plain),
         Json::String(text) => Value::String(text.clone()),
         Json::Array(items) => {
-            let strings: Option<Vec<String>> =
-                items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            let mut list = StringList::default();
+            let all = items.iter().all(|item| item.as_str().is_some_and(|text| list.push(text)));
+            let strings = all.then_some(list);
             let integers: Option<Vec<i64>> = items.iter().map(Json::as_i64).collect();
             let floats: Option<Vec<f64>> = items.iter().map(Json::as_f64).collect();
             let flags: Option<Vec<bool>> = items.iter().map(Json::as_bool).collect();

@@ -10,7 +10,7 @@ use ingle_model::{Metadata, Value};
 use ingle_text::{Error, Specials, Tokenizer};
 
 fn strings(list: &[&str]) -> Value {
-    Value::Strings(list.iter().map(|text| text.to_string()).collect())
+    Value::Strings(list.iter().collect())
 }
 
 fn number(number: u64) -> Value {

@@ -50,6 +50,8 @@ pub(super) fn load(
     let embedding = loader.embedding()?;
     let layer_inputs = loader.layer_inputs()?;
     loader.report(total);
+    // What is packed is gone already, but reading brings in pages around what is read.
+    source.release_all();
     let rotations = spec.ropes.iter().map(Rotation::new).collect();
     let (sequences, scratch) = (Sequences::default(), Scratch::default());
     Ok(Production {

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::metadata::{Metadata, Value};
 use crate::source::TensorInfo;
 use crate::spec::Activation;
+use crate::string_list::StringList;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -72,7 +73,7 @@ impl<'a> Keys<'a> {
         self.metadata.string(&self.full(name))
     }
 
-    pub(super) fn texts(&self, name: &str) -> Result<Option<&'a [String]>> {
+    pub(super) fn texts(&self, name: &str) -> Result<Option<&'a StringList>> {
         self.metadata.strings(&self.full(name))
     }
 

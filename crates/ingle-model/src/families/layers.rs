@@ -31,8 +31,8 @@ pub(super) fn named<T: Copy>(
         let what = format!("names {} layers, and there are {layers}", words.len());
         return Err(Error::metadata(keys.full(key), what));
     }
-    let meaning = |word: &String| {
-        let found = known.iter().find(|(name, _)| name == word);
+    let meaning = |word: &str| {
+        let found = known.iter().find(|(name, _)| *name == word);
         found.map(|&(_, kind)| kind).ok_or_else(|| {
             let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
             keys.refused(key, crate::error::printable(word), &names.join(", "))

@@ -150,7 +150,8 @@ fn architecture(header: &Header) -> Result<String> {
         Dialect::Hub => {
             let key = "architectures";
             let list = keys.required(key, keys.strings(key)?)?;
-            list.first().cloned().ok_or_else(|| Error::metadata(key, "is empty; it must name the network"))
+            let first = list.get(0).map(str::to_owned);
+            first.ok_or_else(|| Error::metadata(key, "is empty; it must name the network"))
         }
     }
 }

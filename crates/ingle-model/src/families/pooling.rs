@@ -73,7 +73,7 @@ fn pooled_row(path: &str, config: &Metadata) -> Result<PooledRow> {
         ));
     }
     let named: Vec<String> = match config.get("pooling_mode") {
-        Some(Value::Strings(words)) => words.clone(),
+        Some(Value::Strings(words)) => words.iter().map(str::to_owned).collect(),
         Some(_) => vec![config.string("pooling_mode")?.unwrap_or_default().to_owned()],
         None => {
             let mut named = Vec::new();

@@ -7,6 +7,7 @@ use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Header, MAGIC};
 use crate::error::{Error, Result, printable};
 use crate::metadata::{IntegerWidth, Metadata, Value};
 use crate::source::sniff;
+use crate::string_list::StringList;
 use std::path::Path;
 
 /// Published files have fewer than a hundred keys.
@@ -144,10 +145,13 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str, depth: usize, budget: &mut us
         ValueType::F64 => Value::F64s(read_numbers(cursor, count, what, f64::from_le_bytes)?),
         ValueType::Bool => Value::Bools(read_bools(cursor, count, what)?),
         ValueType::String => {
-            let mut strings = Vec::with_capacity(count);
+            let mut strings = StringList::with_capacity(count);
             for _ in 0..count {
-                strings.push(cursor.string(what)?.to_owned());
+                if !strings.push(cursor.string(what)?) {
+                    return Err(cursor.damaged(at, format!("{what} is more than 4 GiB of text")));
+                }
             }
+            strings.shrink_to_fit();
             Value::Strings(strings)
         }
         ValueType::Array => {

@@ -29,6 +29,8 @@ pub(super) fn from_bytes(name: &Path, bytes: &'static [u8]) -> Result<Source> {
 fn read(path: &Path) -> Result<(SourceFile, Header)> {
     let bytes = Bytes::map(path)?;
     let header = read_header(path, bytes.as_slice())?;
+    // a copy of what is in it stays: its pages need not
+    bytes.release(0, header.data_start);
     Ok((SourceFile { path: path.into(), bytes }, header))
 }
 

@@ -139,6 +139,13 @@ impl Source {
         }
     }
 
+    /// The same for everything there is.
+    pub fn release_all(&self) {
+        for file in &self.files {
+            file.bytes.release(0, file.bytes.as_slice().len());
+        }
+    }
+
     /// Says that from now on only single rows of a tensor are read, far apart, as an embedding's are.
     pub fn expect_scattered_reads(&self, tensor: &TensorInfo) {
         if let Some(file) = self.files.get(tensor.file) {

@@ -263,4 +263,8 @@ fn a_released_tensor_leaves_memory_and_can_be_read_again() {
     let after = resident_kilobytes("released-and-read-again.gguf");
     assert!(before >= 32 << 10 && after <= 256, "{before} kB, then {after} kB");
     assert!(source.bytes(tensor) == bytes, "the same bytes come back");
+    source.release_all();
+    let after = resident_kilobytes("released-and-read-again.gguf");
+    assert!(after <= 256, "{after} kB");
+    assert!(source.bytes(tensor) == bytes, "and once more");
 }

@@ -123,7 +123,7 @@ mod tests {
         ));
         metadata.insert(KEY, Value::String("d".into()));
         metadata.insert("tokenizer.chat_template.tool_use", Value::String("t".into()));
-        metadata.insert("tokenizer.chat_templates", Value::Strings(vec!["tool_use".into()]));
+        metadata.insert("tokenizer.chat_templates", Value::Strings(["tool_use"].into_iter().collect()));
         let sources = TemplateSources::from_metadata(&metadata).unwrap();
         assert_eq!(sources.choose(None, false).unwrap(), "d");
         assert_eq!(sources.choose(None, true).unwrap(), "t");

@@ -1,16 +1,16 @@
 //! Tokenizers from GGUF metadata (`tokenizer.ggml.*`).
 
-use ahash::AHashMap;
 use ingle_model::Metadata;
+use tokenizers::NormalizerWrapper;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
-use tokenizers::{ModelWrapper, NormalizerWrapper};
 
 use super::added::{AddedToken, Matcher};
-use super::pipeline::{Added, AddedTokens, Pipeline, component};
+use super::bpe::{self, Bpe};
+use super::pipeline::{Added, AddedTokens, Pipeline, WordModel, component};
 use super::sentencepiece::{SPACE, SentencePiece};
 use super::special::SpecialIds;
 use super::vocabulary::{Spelling, TokenKind, Vocabulary};
-use super::{Model, Parts, bpe, pre, wordpiece};
+use super::{Model, Parts, pre, wordpiece};
 use crate::error::{Error, Result, excerpt};
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -80,11 +80,11 @@ fn vocabulary(metadata: &Metadata, spelling: &Spelling) -> Result<Vocabulary> {
     if let Some(kinds) = &kinds {
         same_length(KINDS, tokens.len(), kinds.len())?;
     }
-    let kind = |at: usize| match &kinds {
-        Some(kinds) => kinds.get(at).map_or(TokenKind::Normal, |&number| TokenKind::from_gguf(number)),
-        None => TokenKind::Normal,
+    let kinds = match kinds {
+        Some(kinds) => kinds.into_iter().map(TokenKind::from_gguf).collect(),
+        None => vec![TokenKind::Normal; tokens.len()],
     };
-    Vocabulary::new(tokens.iter().enumerate().map(|(at, text)| (text.as_str(), kind(at))), spelling)
+    Vocabulary::new(tokens.clone(), kinds, spelling)
 }
 
 fn same_length(key: &str, expected: usize, found: usize) -> Result<()> {
@@ -123,24 +123,28 @@ fn special(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<SpecialIds> {
     Ok(special)
 }
 
-fn merges(metadata: &Metadata) -> Result<Vec<(String, String)>> {
+fn bpe(
+    metadata: &Metadata,
+    vocabulary: &Vocabulary,
+    pieces: Vec<bool>,
+    options: bpe::Options,
+) -> Result<WordModel> {
     let rules = metadata.strings(MERGES)?.ok_or_else(|| Error::MissingKey { key: MERGES.into() })?;
-    rules.iter().enumerate().map(|(index, rule)| bpe::parse_merge(index, rule)).collect()
+    let merges = rules.iter().enumerate().map(|(index, rule)| bpe::parse_merge(index, rule));
+    Ok(WordModel::Bpe(Bpe::new(vocabulary, pieces, merges, options)?))
 }
 
-/// The tokens BPE may make, and those found whole. Control tokens are kept out of the model: they must not come out
-/// of text, whatever it says.
-fn split_vocabulary(vocabulary: &Vocabulary) -> (AHashMap<String, u32>, Vec<Added>) {
-    let mut pieces = AHashMap::with_capacity(vocabulary.len());
+/// By id, whether BPE may make the token; and the tokens found whole. Control tokens are kept out of the model: they
+/// must not come out of text, whatever it says.
+fn split_vocabulary(vocabulary: &Vocabulary) -> (Vec<bool>, Vec<Added>) {
+    let mut pieces = Vec::with_capacity(vocabulary.len());
     let mut added = Vec::new();
-    for (id, text, kind) in vocabulary.iter().filter(|(_, text, _)| !text.is_empty()) {
+    for (id, text, kind) in vocabulary.iter() {
         let control = matches!(kind, TokenKind::Control | TokenKind::Unknown);
-        if control || kind == TokenKind::UserDefined {
+        if (control || kind == TokenKind::UserDefined) && !text.is_empty() {
             added.push(Added { token: AddedToken::plain(id, text), control, normalised: false });
         }
-        if !control {
-            pieces.insert(text.to_owned(), id);
-        }
+        pieces.push(!control);
     }
     (pieces, added)
 }
@@ -153,19 +157,18 @@ fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Pipeline> 
         added: AddedTokens::new(&added)?,
         normaliser: pre.normaliser,
         pre_tokeniser: Some(pre.pre_tokeniser),
-        model: ModelWrapper::BPE(bpe::build(pieces, merges(metadata)?, options)?),
+        model: bpe(metadata, vocabulary, pieces, options)?,
     })
 }
 
 /// Gemma 4: merge rules over text whose spaces are `▁`, unknown characters as bytes, no words.
 fn gemma4(metadata: &Metadata, vocabulary: &Vocabulary, special: &SpecialIds) -> Result<Pipeline> {
     let (mut pieces, added) = split_vocabulary(vocabulary);
-    let unknown = special.unknown.and_then(|id| Some((vocabulary.text(id)?.to_owned(), id)));
-    if let Some((text, id)) = &unknown {
-        pieces.insert(text.clone(), *id);
+    if let Some(piece) = special.unknown.and_then(|id| pieces.get_mut(id as usize)) {
+        *piece = true;
     }
     let options = bpe::Options {
-        unknown: unknown.map(|(text, _)| text),
+        unknown: special.unknown,
         fuse_unknown: true,
         byte_fallback: true,
         ..bpe::Options::default()
@@ -175,6 +178,6 @@ fn gemma4(metadata: &Metadata, vocabulary: &Vocabulary, special: &SpecialIds) ->
         added: AddedTokens::new(&added)?,
         normaliser: Some(NormalizerWrapper::Replace(escape)),
         pre_tokeniser: None,
-        model: ModelWrapper::BPE(bpe::build(pieces, merges(metadata)?, options)?),
+        model: bpe(metadata, vocabulary, pieces, options)?,
     })
 }

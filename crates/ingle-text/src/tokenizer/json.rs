@@ -5,18 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
+use ingle_model::StringList;
 use serde_json::Value;
 use tokenizers::{
-    Encoding, ModelWrapper, NormalizedString, Normalizer as _, NormalizerWrapper, PostProcessor as _,
-    PostProcessorWrapper, PreTokenizerWrapper, Token,
+    Encoding, NormalizedString, Normalizer as _, NormalizerWrapper, PostProcessor as _, PostProcessorWrapper,
+    PreTokenizerWrapper, Token,
 };
 
 use super::added::{AddedToken, Matcher};
-use super::pipeline::{Added, AddedTokens, Pipeline, component};
+use super::bpe::{self, Bpe};
+use super::pipeline::{Added, AddedTokens, Pipeline, WordModel, component};
 use super::special::SpecialIds;
 use super::vocabulary::{MAX_TOKENS, Spelling, TokenKind, Vocabulary, byte_of_text};
-use super::{Model, Parts, bpe};
+use super::{Model, Parts};
 use crate::error::{Error, Result, excerpt};
 
 const FILE: &str = "tokenizer.json";
@@ -34,20 +36,16 @@ pub(crate) fn parts(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Parts> {
     let post_processor: Option<PostProcessorWrapper> =
         component_of(&root["post_processor"], "post_processor")?;
 
-    let mut texts: BTreeMap<u32, (String, TokenKind)> = BTreeMap::new();
     let unknown = root["model"]["unk_token"].as_str().map(str::to_owned);
-    let (model, byte_tokens) = read_model(root["model"].take(), &mut texts)?;
+    let mut model = ModelMembers::new(root["model"].take())?;
+    let mut texts = model.take_vocabulary()?;
+    let models_own: Vec<u32> = texts.keys().copied().collect();
     let added = read_added(&root["added_tokens"], &mut texts, normaliser.as_ref())?;
 
     let spelling = spelling(&root["decoder"], &root["pre_tokenizer"]);
     let strips_space = strips_space(&root["decoder"]) || matches!(spelling, Spelling::Continuation(_));
-    let count = texts.last_key_value().map_or(0, |(&id, _)| id as usize + 1);
-    let mut by_id = vec![("", TokenKind::Unused); count];
-    for (&id, (text, kind)) in &texts {
-        let byte = byte_tokens && *kind == TokenKind::Normal && byte_of_text(text).is_some();
-        by_id[id as usize] = (text.as_str(), if byte { TokenKind::Byte } else { *kind });
-    }
-    let vocabulary = Vocabulary::new(by_id.into_iter(), &spelling)?;
+    let vocabulary = vocabulary(texts, model.flag("byte_fallback"), &spelling)?;
+    let model = model.build(&vocabulary, &models_own)?;
 
     let special = special(&config, unknown.as_deref(), &vocabulary);
     let (mut prefix, suffix) = around(post_processor.as_ref())?;
@@ -130,12 +128,10 @@ fn checked_id(id: Option<u64>, text: &str) -> Result<u32> {
     }
 }
 
-fn insert(
-    texts: &mut BTreeMap<u32, (String, TokenKind)>,
-    id: u32,
-    text: String,
-    kind: TokenKind,
-) -> Result<()> {
+/// Texts and kinds by id.
+type Texts = BTreeMap<u32, (String, TokenKind)>;
+
+fn insert(texts: &mut Texts, id: u32, text: String, kind: TokenKind) -> Result<()> {
     match texts.insert(id, (text, kind)) {
         None => Ok(()),
         Some((other, _)) => {
@@ -145,85 +141,135 @@ fn insert(
     }
 }
 
-/// The model, and whether it writes unknown characters as byte tokens. Its tokens go into `texts`.
-fn read_model(value: Value, texts: &mut BTreeMap<u32, (String, TokenKind)>) -> Result<(ModelWrapper, bool)> {
-    let Value::Object(mut members) = value else { return Err(Error::MissingKey { key: "model".into() }) };
-    // Files from before the key existed hold a BPE model.
-    let kind = members.get("type").and_then(Value::as_str).unwrap_or("BPE").to_owned();
-    let byte_fallback = members.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
-    if kind == "Unigram" {
-        let vocabulary = members.get("vocab").and_then(Value::as_array);
-        for (id, entry) in vocabulary.into_iter().flatten().enumerate() {
-            let text =
-                entry[0].as_str().ok_or_else(|| wrong(format!("`model.vocab[{id}]` is not a piece")))?;
-            insert(texts, checked_id(Some(id as u64), text)?, text.to_owned(), TokenKind::Normal)?;
+/// All tokens; ids that no text has are holes.
+fn vocabulary(texts: Texts, byte_tokens: bool, spelling: &Spelling) -> Result<Vocabulary> {
+    let count = texts.last_key_value().map_or(0, |(&id, _)| id as usize + 1);
+    let (mut list, mut kinds) = (StringList::with_capacity(count), Vec::with_capacity(count));
+    for (id, (text, kind)) in texts {
+        let byte = byte_tokens && kind == TokenKind::Normal && byte_of_text(&text).is_some();
+        let mut fits = true;
+        while list.len() < id as usize {
+            fits &= list.push("");
+            kinds.push(TokenKind::Unused);
         }
-    } else {
-        let vocabulary = members.get("vocab").and_then(Value::as_object);
-        let vocabulary = vocabulary.ok_or_else(|| Error::MissingKey { key: "model.vocab".into() })?;
-        for (text, id) in vocabulary {
-            insert(texts, checked_id(id.as_u64(), text)?, text.clone(), TokenKind::Normal)?;
+        fits &= list.push(&text);
+        kinds.push(if byte { TokenKind::Byte } else { kind });
+        if !fits {
+            return Err(wrong("the vocabulary is more than 4 GiB of text"));
         }
     }
-    let model = match kind.as_str() {
-        "BPE" => ModelWrapper::BPE(read_bpe(&mut members, texts)?),
-        "WordPiece" | "WordLevel" | "Unigram" => {
-            members.insert("type".into(), Value::String(kind));
-            serde_json::from_value(Value::Object(members))
-                .map_err(|error| wrong(format!("`model`: {error}")))?
-        }
-        _ => {
-            let known = "BPE, WordPiece, WordLevel, Unigram".to_owned();
-            return Err(Error::UnknownModel { model: excerpt(&kind), known });
-        }
-    };
-    Ok((model, byte_fallback))
+    list.shrink_to_fit();
+    Vocabulary::new(list, kinds, spelling)
 }
 
-fn read_bpe(
-    members: &mut serde_json::Map<String, Value>,
-    texts: &BTreeMap<u32, (String, TokenKind)>,
-) -> Result<tokenizers::models::bpe::BPE> {
-    let rules = match members.get("merges") {
-        Some(Value::Array(rules)) => rules,
-        _ => return Err(Error::MissingKey { key: "model.merges".into() }),
-    };
-    let mut merges = Vec::with_capacity(rules.len());
-    for (index, rule) in rules.iter().enumerate() {
-        merges.push(match rule {
-            Value::String(rule) => bpe::parse_merge(index, rule)?,
+/// The document's `model`.
+struct ModelMembers {
+    kind: String,
+    members: serde_json::Map<String, Value>,
+}
+
+impl ModelMembers {
+    fn new(value: Value) -> Result<ModelMembers> {
+        let Value::Object(members) = value else { return Err(Error::MissingKey { key: "model".into() }) };
+        // Files from before the key existed hold a BPE model.
+        let kind = members.get("type").and_then(Value::as_str).unwrap_or("BPE").to_owned();
+        match kind.as_str() {
+            "BPE" | "WordPiece" | "WordLevel" | "Unigram" => Ok(ModelMembers { kind, members }),
+            _ => {
+                let known = "BPE, WordPiece, WordLevel, Unigram".to_owned();
+                Err(Error::UnknownModel { model: excerpt(&kind), known })
+            }
+        }
+    }
+
+    /// A text; an empty one is how some files write "none".
+    fn text(&self, name: &str) -> Option<&str> {
+        self.members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.members.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// The model's tokens. They stay in the members only where the library reads them there once more.
+    fn take_vocabulary(&mut self) -> Result<Texts> {
+        let mut texts = Texts::new();
+        if self.kind == "Unigram" {
+            let vocabulary = self.members.get("vocab").and_then(Value::as_array);
+            for (id, entry) in vocabulary.into_iter().flatten().enumerate() {
+                let text =
+                    entry[0].as_str().ok_or_else(|| wrong(format!("`model.vocab[{id}]` is not a piece")))?;
+                insert(&mut texts, checked_id(Some(id as u64), text)?, text.to_owned(), TokenKind::Normal)?;
+            }
+            return Ok(texts);
+        }
+        let vocabulary = match self.members.get_mut("vocab") {
+            Some(vocabulary) if self.kind == "BPE" => vocabulary.take(),
+            Some(vocabulary) => vocabulary.clone(),
+            None => Value::Null,
+        };
+        let Value::Object(vocabulary) = vocabulary else {
+            return Err(Error::MissingKey { key: "model.vocab".into() });
+        };
+        for (text, id) in vocabulary {
+            insert(&mut texts, checked_id(id.as_u64(), &text)?, text, TokenKind::Normal)?;
+        }
+        Ok(texts)
+    }
+
+    /// The model, whose own tokens have the ids `own`; the vocabulary may have added ones besides.
+    fn build(self, vocabulary: &Vocabulary, own: &[u32]) -> Result<WordModel> {
+        if self.kind == "BPE" {
+            return Ok(WordModel::Bpe(self.build_bpe(vocabulary, own)?));
+        }
+        let ModelMembers { kind, mut members } = self;
+        members.insert("type".into(), Value::String(kind));
+        let model = serde_json::from_value(Value::Object(members));
+        Ok(WordModel::Library(Box::new(model.map_err(|error| wrong(format!("`model`: {error}")))?)))
+    }
+
+    fn build_bpe(&self, vocabulary: &Vocabulary, own: &[u32]) -> Result<Bpe> {
+        let Some(Value::Array(rules)) = self.members.get("merges") else {
+            return Err(Error::MissingKey { key: "model.merges".into() });
+        };
+        let mut pieces = vec![false; vocabulary.len()];
+        own.iter().for_each(|&id| pieces[id as usize] = true);
+        let id_of = |text: &str| vocabulary.id_of(text).filter(|&id| pieces[id as usize]);
+        let unknown = match self.text("unk_token") {
+            None => None,
+            Some(text) => Some(id_of(text).ok_or_else(|| Error::Component {
+                message: format!("the unknown token {text:?} is not in the vocabulary"),
+            })?),
+        };
+        let options = bpe::Options {
+            unknown,
+            fuse_unknown: self.flag("fuse_unk"),
+            byte_fallback: self.flag("byte_fallback"),
+            whole_words_first: self.flag("ignore_merges"),
+            continuing_prefix: self.text("continuing_subword_prefix").unwrap_or_default().to_owned(),
+            word_suffix: self.text("end_of_word_suffix").unwrap_or_default().to_owned(),
+        };
+        let merges = rules.iter().enumerate().map(|(index, rule)| match rule {
+            Value::String(rule) => bpe::parse_merge(index, rule),
             rule => match (rule[0].as_str(), rule[1].as_str()) {
-                (Some(left), Some(right)) => (left.to_owned(), right.to_owned()),
+                (Some(left), Some(right)) => Ok((left, right)),
                 _ => {
                     let rule = excerpt(&rule.to_string());
-                    return Err(Error::BadMerge { index, rule, reason: "is not a pair of pieces" });
+                    Err(Error::BadMerge { index, rule, reason: "is not a pair of pieces" })
                 }
             },
         });
+        Bpe::new(vocabulary, pieces, merges, options)
     }
-    // An empty prefix or suffix is how some files write "none".
-    let text = |name: &str| members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let flag = |name: &str| members.get(name).and_then(Value::as_bool).unwrap_or(false);
-    let options = bpe::Options {
-        unknown: text("unk_token").map(str::to_owned),
-        fuse_unknown: flag("fuse_unk"),
-        byte_fallback: flag("byte_fallback"),
-        whole_words_first: flag("ignore_merges"),
-        continuing_prefix: text("continuing_subword_prefix").map(str::to_owned),
-        word_suffix: text("end_of_word_suffix").map(str::to_owned),
-    };
-    let vocabulary: AHashMap<String, u32> = texts.iter().map(|(&id, (text, _))| (text.clone(), id)).collect();
-    bpe::build(vocabulary, merges, options)
 }
 
-fn read_added(
-    list: &Value,
-    texts: &mut BTreeMap<u32, (String, TokenKind)>,
-    normaliser: Option<&NormalizerWrapper>,
-) -> Result<Vec<Added>> {
-    let mut ids: AHashMap<String, u32> = texts.iter().map(|(&id, (text, _))| (text.clone(), id)).collect();
+fn read_added(list: &Value, texts: &mut Texts, normaliser: Option<&NormalizerWrapper>) -> Result<Vec<Added>> {
+    let entries = || list.as_array().into_iter().flatten();
+    let wanted: AHashSet<&str> = entries().filter_map(|entry| entry["content"].as_str()).collect();
+    let known = texts.iter().filter(|(_, (text, _))| wanted.contains(text.as_str()));
+    let mut ids: AHashMap<String, u32> = known.map(|(&id, (text, _))| (text.clone(), id)).collect();
     let mut added = Vec::new();
-    for entry in list.as_array().into_iter().flatten() {
+    for entry in entries() {
         let text = entry["content"].as_str().ok_or_else(|| wrong("an added token has no `content`"))?;
         if text.is_empty() {
             continue;

@@ -112,7 +112,7 @@ impl Tokenizer {
     /// [`Error::Unencodable`] when the vocabulary has no token for a part of the text and no unknown token.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         match &self.parts.model {
-            Model::Pipeline(pipeline) => pipeline.encode(text, specials),
+            Model::Pipeline(pipeline) => pipeline.encode(&self.parts.vocabulary, text, specials),
             Model::SentencePiece(model) => model.encode(&self.parts.vocabulary, text, specials),
         }
     }
@@ -244,7 +244,7 @@ impl Tokenizer {
     /// The token ids of `text`, cut beforehand: of its control tokens only those in `pieces` are parsed.
     pub(crate) fn encode_cut(&self, text: &str, pieces: &[Piece]) -> Result<Vec<u32>> {
         match &self.parts.model {
-            Model::Pipeline(pipeline) => pipeline.encode_cut(text, pieces),
+            Model::Pipeline(pipeline) => pipeline.encode_cut(&self.parts.vocabulary, text, pieces),
             Model::SentencePiece(model) => model.encode_cut(&self.parts.vocabulary, text, pieces),
         }
     }

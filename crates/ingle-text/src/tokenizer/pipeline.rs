@@ -1,8 +1,8 @@
 //! Tokenizers built from the parts of the `tokenizers` library: normaliser, pre-tokeniser, model.
 //!
-//! The parts are the library's, so that a tokenizer.json means here what it means where it was made. The walk
-//! through them is ours, for two reasons: whether control tokens are parsed is a property of a call, not of the
-//! tokenizer, and the library drops characters that have no token without a word.
+//! The parts are the library's (but for BPE, see there), so that a tokenizer.json means here what it means where it was
+//! made. The walk through them is ours, because whether control tokens are parsed is a property of a call, not of the
+//! tokenizer.
 
 use tokenizers::normalizer::Range as NormalizedRange;
 use tokenizers::{
@@ -12,7 +12,9 @@ use tokenizers::{
 
 use super::Specials;
 use super::added::{AddedToken, Matcher, Piece};
-use crate::error::{Error, Result, excerpt};
+use super::bpe::Bpe;
+use super::vocabulary::Vocabulary;
+use crate::error::{Error, Result};
 
 /// Added tokens as the pipeline looks for them.
 pub(crate) struct AddedTokens {
@@ -50,23 +52,39 @@ pub(crate) struct Pipeline {
     pub(crate) added: AddedTokens,
     pub(crate) normaliser: Option<NormalizerWrapper>,
     pub(crate) pre_tokeniser: Option<PreTokenizerWrapper>,
-    pub(crate) model: ModelWrapper,
+    pub(crate) model: WordModel,
+}
+
+/// What makes tokens of a word.
+pub(crate) enum WordModel {
+    Bpe(Bpe),
+    Library(Box<ModelWrapper>),
 }
 
 impl Pipeline {
     /// The tokens of `text`, without those added around a whole text.
-    pub(crate) fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
-        self.walk(PreTokenizedString::from(text), specials)
+    pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, specials: Specials) -> Result<Vec<u32>> {
+        self.walk(vocabulary, PreTokenizedString::from(text), specials)
     }
 
     /// The tokens of `text`, cut beforehand: only the control tokens in `pieces` are parsed.
-    pub(crate) fn encode_cut(&self, text: &str, pieces: &[Piece]) -> Result<Vec<u32>> {
+    pub(crate) fn encode_cut(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        pieces: &[Piece],
+    ) -> Result<Vec<u32>> {
         let mut parts = PreTokenizedString::from(text);
         parts.split(|_, part| slice(part, pieces.to_vec())).map_err(component)?;
-        self.walk(parts, Specials::AsText)
+        self.walk(vocabulary, parts, Specials::AsText)
     }
 
-    fn walk(&self, mut pieces: PreTokenizedString, specials: Specials) -> Result<Vec<u32>> {
+    fn walk(
+        &self,
+        vocabulary: &Vocabulary,
+        mut pieces: PreTokenizedString,
+        specials: Specials,
+    ) -> Result<Vec<u32>> {
         let which = match specials {
             Specials::Parse => 0,
             Specials::AsText => 1,
@@ -83,19 +101,20 @@ impl Pipeline {
         if let Some(pre_tokeniser) = &self.pre_tokeniser {
             pre_tokeniser.pre_tokenize(&mut pieces).map_err(component)?;
         }
-        pieces.tokenize(|part| self.tokenise(part.get())).map_err(component)?;
+        pieces.tokenize(|part| self.tokenise(vocabulary, part.get())).map_err(component)?;
         let encoding = pieces.into_encoding(None, 0, OffsetType::None).map_err(component)?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    fn tokenise(&self, word: &str) -> tokenizers::Result<Vec<Token>> {
-        let tokens = self.model.tokenize(word)?;
-        // A BPE model without an unknown token leaves out what it has no token for.
-        let covered = tokens.last().map_or(0, |token| token.offsets.1);
-        if matches!(self.model, ModelWrapper::BPE(_)) && covered < word.len() {
-            return Err(Box::new(Error::Unencodable { text: excerpt(word) }));
+    fn tokenise(&self, vocabulary: &Vocabulary, word: &str) -> tokenizers::Result<Vec<Token>> {
+        match &self.model {
+            // Only ids are asked for in the end, not texts and places.
+            WordModel::Bpe(model) => {
+                let ids = model.encode(vocabulary, word)?.into_iter();
+                Ok(ids.map(|id| Token::new(id, String::new(), (0, 0))).collect())
+            }
+            WordModel::Library(model) => model.tokenize(word),
         }
-        Ok(tokens)
     }
 }
 

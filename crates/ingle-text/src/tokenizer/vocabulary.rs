@@ -1,6 +1,7 @@
 //! The tokens of a model: text, exact bytes and kind of each id.
 
-use std::collections::HashMap;
+use ahash::RandomState;
+use ingle_model::StringList;
 
 use crate::error::{Error, Result, excerpt};
 
@@ -58,21 +59,73 @@ pub(crate) enum Spelling {
 
 /// Texts, bytes and kinds by id, and ids by text.
 pub(crate) struct Vocabulary {
-    texts: String,
-    text_ends: Vec<usize>,
+    texts: StringList,
+    /// The bytes of all tokens, and for each the byte after its last.
     bytes: Vec<u8>,
-    byte_ends: Vec<usize>,
+    byte_ends: Vec<u32>,
     kinds: Vec<TokenKind>,
-    ids: HashMap<Box<str>, u32>,
+    ids: Ids,
+}
+
+/// Ids by text: a hash table that holds ids alone, because the texts are there already.
+struct Ids {
+    /// An id, with bits of its text's hash above it, in the first free slot from that hash on. A power of two of them,
+    /// not all taken.
+    slots: Vec<u32>,
+    hasher: RandomState,
+}
+
+/// No id of a vocabulary has all of its bits set.
+const FREE: u32 = u32::MAX;
+const ID_BITS: u32 = MAX_TOKENS.ilog2() + 1;
+const ID_MASK: u32 = (1 << ID_BITS) - 1;
+
+impl Ids {
+    /// Room for `count` texts.
+    fn new(count: usize) -> Ids {
+        Ids { slots: vec![FREE; (count + count / 3 + 1).next_power_of_two()], hasher: RandomState::new() }
+    }
+
+    /// The slot that has the id of `text`, or the free one where it belongs, and the bits to go above the id.
+    fn find(&self, texts: &StringList, text: &str) -> (usize, u32) {
+        let hash = self.hasher.hash_one(text);
+        let above = ((hash >> 32) as u32) & !ID_MASK;
+        let last = self.slots.len() - 1;
+        let mut at = hash as usize & last;
+        loop {
+            let slot = self.slots[at];
+            // Most other texts are told apart by those bits, without looking at them.
+            let same = slot & !ID_MASK == above && texts.get((slot & ID_MASK) as usize) == Some(text);
+            if slot == FREE || same {
+                return (at, above);
+            }
+            at = (at + 1) & last;
+        }
+    }
+
+    fn get(&self, texts: &StringList, text: &str) -> Option<u32> {
+        let (at, _) = self.find(texts, text);
+        let slot = self.slots[at];
+        (slot != FREE).then_some(slot & ID_MASK)
+    }
+
+    /// Adds an id below [`MAX_TOKENS`]; returns the one that `text` has already, which it keeps.
+    fn insert(&mut self, texts: &StringList, text: &str, id: u32) -> Option<u32> {
+        let (at, above) = self.find(texts, text);
+        let slot = &mut self.slots[at];
+        if *slot != FREE {
+            return Some(*slot & ID_MASK);
+        }
+        *slot = above | id;
+        None
+    }
 }
 
 impl Vocabulary {
-    /// A vocabulary of `tokens` in id order. Empty texts are holes: they have an id and stand for nothing.
-    pub(crate) fn new<'a>(
-        tokens: impl ExactSizeIterator<Item = (&'a str, TokenKind)>,
-        spelling: &Spelling,
-    ) -> Result<Vocabulary> {
-        let count = tokens.len();
+    /// A vocabulary of `texts` in id order, each of the kind at its place. Empty texts are holes: they have an id and
+    /// stand for nothing.
+    pub(crate) fn new(texts: StringList, kinds: Vec<TokenKind>, spelling: &Spelling) -> Result<Vocabulary> {
+        let count = texts.len();
         if count > MAX_TOKENS {
             return Err(Error::IdOutOfRange {
                 what: "the last token".into(),
@@ -80,48 +133,34 @@ impl Vocabulary {
                 size: MAX_TOKENS,
             });
         }
-        let mut vocabulary = Vocabulary {
-            texts: String::new(),
-            text_ends: Vec::with_capacity(count),
-            bytes: Vec::new(),
-            byte_ends: Vec::with_capacity(count),
-            kinds: Vec::with_capacity(count),
-            ids: HashMap::with_capacity(count),
-        };
+        let mut ids = Ids::new(count);
+        let (mut bytes, mut byte_ends) = (Vec::new(), Vec::with_capacity(count));
         let byte_of_char = byte_level_table();
-        for (id, (text, kind)) in (0u32..).zip(tokens) {
+        for (id, (text, &kind)) in (0u32..).zip(texts.iter().zip(&kinds)) {
             if !text.is_empty()
-                && let Some(first) = vocabulary.ids.insert(text.into(), id)
+                && let Some(first) = ids.insert(&texts, text, id)
             {
                 return Err(Error::DuplicateToken { text: excerpt(text), first, second: id });
             }
-            vocabulary.texts.push_str(text);
-            vocabulary.text_ends.push(vocabulary.texts.len());
-            let bytes = &mut vocabulary.bytes;
+            let bad = |reason| Error::BadToken { id, text: excerpt(text), reason };
             match kind {
                 TokenKind::Byte => match byte_of_text(text) {
                     Some(byte) => bytes.push(byte),
-                    None => {
-                        return Err(Error::BadToken {
-                            id,
-                            text: excerpt(text),
-                            reason: "is a byte token but is not written <0xNN>",
-                        });
-                    }
+                    None => return Err(bad("is a byte token but is not written <0xNN>")),
                 },
-                TokenKind::Normal | TokenKind::Unused => spell(text, spelling, &byte_of_char, bytes),
+                TokenKind::Normal | TokenKind::Unused => spell(text, spelling, &byte_of_char, &mut bytes),
                 TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown => match spelling {
                     // SentencePiece escapes the spaces of user-defined pieces like those of any other.
                     Spelling::Spaces(_) if kind == TokenKind::UserDefined => {
-                        spell(text, spelling, &byte_of_char, bytes);
+                        spell(text, spelling, &byte_of_char, &mut bytes);
                     }
                     _ => bytes.extend_from_slice(text.as_bytes()),
                 },
             }
-            vocabulary.byte_ends.push(vocabulary.bytes.len());
-            vocabulary.kinds.push(kind);
+            byte_ends.push(u32::try_from(bytes.len()).map_err(|_| bad("ends beyond 4 GiB of tokens"))?);
         }
-        Ok(vocabulary)
+        bytes.shrink_to_fit();
+        Ok(Vocabulary { texts, bytes, byte_ends, kinds, ids })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -129,11 +168,14 @@ impl Vocabulary {
     }
 
     pub(crate) fn text(&self, id: u32) -> Option<&str> {
-        self.texts.get(span(&self.text_ends, id)?)
+        self.texts.get(id as usize)
     }
 
     pub(crate) fn bytes(&self, id: u32) -> Option<&[u8]> {
-        self.bytes.get(span(&self.byte_ends, id)?)
+        let id = id as usize;
+        let end = *self.byte_ends.get(id)? as usize;
+        let start = if id == 0 { 0 } else { self.byte_ends[id - 1] as usize };
+        self.bytes.get(start..end)
     }
 
     pub(crate) fn kind(&self, id: u32) -> Option<TokenKind> {
@@ -141,29 +183,22 @@ impl Vocabulary {
     }
 
     pub(crate) fn id_of(&self, text: &str) -> Option<u32> {
-        self.ids.get(text).copied()
+        self.ids.get(&self.texts, text)
     }
 
     /// Ids and texts in id order, holes included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
-        (0u32..).zip(&self.kinds).filter_map(|(id, &kind)| Some((id, self.text(id)?, kind)))
+        (0u32..).zip(self.texts.iter().zip(&self.kinds)).map(|(id, (text, &kind))| (id, text, kind))
     }
 }
 
-fn span(ends: &[usize], id: u32) -> Option<std::ops::Range<usize>> {
-    let id = id as usize;
-    let end = *ends.get(id)?;
-    let start = if id == 0 { 0 } else { ends[id - 1] };
-    Some(start..end)
-}
-
-fn spell(text: &str, spelling: &Spelling, byte_of_char: &HashMap<char, u8>, bytes: &mut Vec<u8>) {
+fn spell(text: &str, spelling: &Spelling, byte_of_char: &ByteOfChar, bytes: &mut Vec<u8>) {
     match spelling {
         Spelling::ByteLevel => {
             let start = bytes.len();
             for character in text.chars() {
-                match byte_of_char.get(&character) {
-                    Some(&byte) => bytes.push(byte),
+                match byte_of_char.get(character as usize).copied().flatten() {
+                    Some(byte) => bytes.push(byte),
                     None => {
                         // Not written in the byte alphabet: an added token that a converter called ordinary.
                         bytes.truncate(start);
@@ -174,7 +209,12 @@ fn spell(text: &str, spelling: &Spelling, byte_of_char: &HashMap<char, u8>, byte
             }
         }
         Spelling::Spaces(space) => {
-            bytes.extend_from_slice(text.replace(*space, " ").as_bytes());
+            let mut words = text.split(*space);
+            bytes.extend_from_slice(words.next().unwrap_or_default().as_bytes());
+            for word in words {
+                bytes.push(b' ');
+                bytes.extend_from_slice(word.as_bytes());
+            }
         }
         Spelling::PhantomSpaces => match text.strip_prefix('\u{2581}') {
             Some(word) => {
@@ -227,8 +267,15 @@ pub(crate) fn byte_level_chars() -> [char; 256] {
     chars
 }
 
-fn byte_level_table() -> HashMap<char, u8> {
-    (0..=255u8).map(|byte| (byte_level_chars()[byte as usize], byte)).collect()
+/// The byte a character of GPT-2's alphabet stands for, by the character's number; all are below this one.
+type ByteOfChar = [Option<u8>; 0x144];
+
+fn byte_level_table() -> ByteOfChar {
+    let mut table = [None; 0x144];
+    for (byte, character) in (0..=255u8).zip(byte_level_chars()) {
+        table[character as usize] = Some(byte);
+    }
+    table
 }
 
 #[cfg(test)]
@@ -237,15 +284,15 @@ mod tests {
 
     #[test]
     fn the_byte_alphabet_has_256_distinct_letters() {
-        assert_eq!(byte_level_table().len(), 256);
+        assert_eq!(byte_level_table().iter().flatten().count(), 256);
         assert_eq!(byte_level_chars()[b' ' as usize], 'Ġ');
         assert_eq!(byte_level_chars()[b'\n' as usize], 'Ċ');
     }
 
     #[test]
     fn a_text_used_twice_is_refused_with_both_ids() {
-        let tokens = [("a", TokenKind::Normal), ("b", TokenKind::Normal), ("a", TokenKind::Control)];
-        match Vocabulary::new(tokens.into_iter(), &Spelling::Plain) {
+        let kinds = vec![TokenKind::Normal, TokenKind::Normal, TokenKind::Control];
+        match Vocabulary::new(["a", "b", "a"].into_iter().collect(), kinds, &Spelling::Plain) {
             Err(Error::DuplicateToken { first: 0, second: 2, .. }) => {}
             other => panic!("{:?}", other.err()),
         }
@@ -253,12 +300,13 @@ mod tests {
 
     #[test]
     fn holes_have_ids_and_no_bytes() {
-        let tokens = [("", TokenKind::Unused), ("", TokenKind::Unused), ("x", TokenKind::Normal)];
-        let vocabulary = Vocabulary::new(tokens.into_iter(), &Spelling::Plain).unwrap();
+        let kinds = vec![TokenKind::Unused, TokenKind::Unused, TokenKind::Normal];
+        let texts = ["", "", "x"].into_iter().collect();
+        let vocabulary = Vocabulary::new(texts, kinds, &Spelling::Plain).unwrap();
         assert_eq!(vocabulary.bytes(1), Some(&b""[..]));
         assert_eq!(vocabulary.bytes(2), Some(&b"x"[..]));
         assert_eq!(vocabulary.bytes(3), None);
-        assert_eq!(vocabulary.id_of(""), None);
+        assert_eq!((vocabulary.id_of(""), vocabulary.id_of("x")), (None, Some(2)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::added::AddedToken;
-use super::pipeline::{Added, AddedTokens, Pipeline, component};
+use super::pipeline::{Added, AddedTokens, Pipeline, WordModel, component};
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result, excerpt};
 
@@ -44,6 +44,6 @@ pub(crate) fn build(vocabulary: &Vocabulary, unknown: u32) -> Result<Pipeline> {
         added: AddedTokens::new(&added)?,
         normaliser: Some(NormalizerWrapper::BertNormalizer(BertNormalizer::new(true, true, None, true))),
         pre_tokeniser: Some(PreTokenizerWrapper::BertPreTokenizer(BertPreTokenizer)),
-        model: ModelWrapper::WordPiece(model),
+        model: WordModel::Library(Box::new(ModelWrapper::WordPiece(model))),
     })
 }

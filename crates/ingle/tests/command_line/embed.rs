@@ -397,7 +397,7 @@ fn bert_gguf(model: &str, pooling: u64) -> PathBuf {
     let kinds = (0..tokens.len()).map(|id| if id < 5 { 3 } else { 1 }).collect();
     metadata.insert("tokenizer.ggml.model", Stored::String("bert".into()));
     metadata.insert("tokenizer.ggml.pre", Stored::String("jina-v2-en".into()));
-    metadata.insert("tokenizer.ggml.tokens", Stored::Strings(tokens));
+    metadata.insert("tokenizer.ggml.tokens", Stored::Strings(tokens.into_iter().collect()));
     metadata.insert("tokenizer.ggml.token_type", Stored::Signeds(kinds, IntegerWidth::W32));
     for (name, id) in [("unknown", 1), ("seperator", 3), ("padding", 0), ("cls", 2), ("mask", 4)] {
         metadata.insert(format!("tokenizer.ggml.{name}_token_id"), Stored::Unsigned(id, IntegerWidth::W32));
