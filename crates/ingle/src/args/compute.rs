@@ -124,7 +124,7 @@ fn threads(text: &str) -> Result<usize, String> {
 }
 
 /// Bytes: a number with or without a unit, powers of 1000 (kB, MB, GB) or of 1024 (KiB, MiB, GiB).
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 10] = [
         ("kib", 1 << 10),
         ("mib", 1 << 20),

@@ -4,12 +4,12 @@ mod compute;
 mod numbers;
 mod sampling;
 
-use crate::commands::{bench, completions, doctor, embed, logits, run, show, tokenize};
+use crate::commands::{bench, completions, doctor, embed, key, logits, run, serve, show, tokenize};
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-pub(crate) use compute::{Compute, ComputeArgs, ComputeListArgs};
+pub(crate) use compute::{Compute, ComputeArgs, ComputeListArgs, size};
 pub(crate) use numbers::{count, positive, tokens};
 pub(crate) use sampling::SamplingArgs;
 use std::process::ExitCode;
@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Args>),
+    Serve(Box<serve::Args>),
+    Key(key::Args),
     Show(show::Args),
     Embed(Box<embed::Args>),
     Bench(bench::Args),
@@ -47,7 +49,11 @@ impl Command {
             Command::Bench(args) => args.json,
             Command::Doctor(args) => args.json,
             Command::Tokenize(args) => args.json,
-            Command::Logits(_) | Command::Completions(_) | Command::Man => false,
+            Command::Serve(_)
+            | Command::Key(_)
+            | Command::Logits(_)
+            | Command::Completions(_)
+            | Command::Man => false,
         }
     }
 }

@@ -1,0 +1,113 @@
+//! The routes, and what all of them share.
+
+use crate::guard::keys::Keys;
+use crate::guard::{self, Hosts};
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::problem::Problem;
+use crate::{openai, plain};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What all routes share.
+pub(crate) struct App {
+    pub(crate) models: Arc<Models>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) hosts: Hosts,
+    /// Most bytes of a body.
+    pub(crate) most_body: usize,
+    /// Hears of every request: method, path, status, seconds.
+    pub(crate) log: Option<Log>,
+    ids: AtomicU64,
+}
+
+/// Hears of requests.
+pub(crate) type Log = Box<dyn Fn(&str) + Send + Sync>;
+
+impl App {
+    pub(crate) fn new(
+        models: Models,
+        keys: Option<Keys>,
+        hosts: Hosts,
+        most_body: usize,
+        log: Option<Log>,
+    ) -> App {
+        // ids of different runs of the program differ
+        let ids = AtomicU64::new(crate::models::now() << 20);
+        let (models, metrics) = (Arc::new(models), Arc::default());
+        App { models, metrics, keys, hosts, most_body, log, ids }
+    }
+
+    /// A name for an answer.
+    pub(crate) fn id(&self, prefix: &str) -> String {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        // spread over all digits, so that neighbours are told apart at a glance
+        format!("{prefix}{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    pub(crate) fn log(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
+        if let Some(log) = &self.log {
+            let line = json!({
+                "method": method.as_str(), "path": path, "status": status.as_u16(),
+                "milliseconds": took.as_millis() as u64, "at": crate::models::now(),
+            });
+            log(&line.to_string());
+        }
+    }
+}
+
+/// A refusal in the shape of the API that a path belongs to.
+pub(crate) fn refusal(_path: &str, problem: Problem) -> Response {
+    openai::error(problem)
+}
+
+/// JSON as an answer.
+pub(crate) fn answer(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// A stream of server-sent events.
+pub(crate) fn event_stream(body: Body) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body).into_response()
+}
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/health", get(plain::health))
+        .route("/metrics", get(plain::metrics))
+        .route("/tokenize", post(plain::tokenize))
+        .route("/detokenize", post(plain::detokenize))
+        .route("/apply-template", post(plain::apply_template))
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{*id}", get(openai::models::one))
+        .route("/v1/chat/completions", post(openai::chat::chat))
+        .route("/v1/completions", post(openai::completions::completions))
+        .route("/v1/embeddings", post(openai::embeddings::embeddings))
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(another_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))
+        .with_state(app)
+}
+
+async fn nothing_there(uri: axum::http::Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    refusal(uri.path(), Problem::not_found(format!("there is nothing at {path}")))
+}
+
+async fn another_method(method: Method, uri: axum::http::Uri) -> Response {
+    let message = format!("{method} is not for {}", uri.path());
+    refusal(
+        uri.path(),
+        Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message),
+    )
+}

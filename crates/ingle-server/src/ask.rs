@@ -1,0 +1,201 @@
+//! The one request that all adapters make, and what they are told.
+
+use crate::metrics::Metrics;
+use crate::models::Served;
+use crate::problem::Problem;
+use ingle_engine::engine::Request;
+use ingle_engine::sampling::{Logprobs, SamplingOverrides};
+use ingle_engine::{ChatRequest, EngineError, Event, Flow, GenerateOptions, Outcome, Reading, Ticket};
+use ingle_text::{Specials, ToolCall};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What to answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// A conversation, through the model's template.
+    Chat(ChatRequest),
+    /// Text to continue; control tokens spelled in it mean themselves.
+    Text(String),
+    /// Tokens to continue.
+    Tokens(Vec<u32>),
+}
+
+/// A request in no API's shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) input: Input,
+    /// Over the model's own settings.
+    pub(crate) sampling: SamplingOverrides,
+    pub(crate) max_tokens: Option<usize>,
+    pub(crate) stop: Vec<String>,
+    pub(crate) logprobs: Option<usize>,
+    /// How many answers.
+    pub(crate) choices: usize,
+    /// Who asks.
+    pub(crate) client: String,
+}
+
+/// What an adapter is told of an answer.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// A token was chosen; what it says comes next.
+    Chosen(u32, Logprobs),
+    Content(String),
+    Reasoning(String),
+    Call(ToolCall),
+    /// It is over.
+    Ended(Result<Box<Outcome>, EngineError>),
+}
+
+/// Answers under way. Dropping them cancels what is not over.
+pub(crate) struct Answers {
+    told: UnboundedReceiver<(usize, Told)>,
+    _tickets: Vec<Ticket>,
+    pub(crate) prompt: Vec<u32>,
+}
+
+impl Answers {
+    /// What comes next, and of which answer; `None` when the engine is gone.
+    pub(crate) async fn next(&mut self) -> Option<(usize, Told)> {
+        self.told.recv().await
+    }
+
+    /// How each of `choices` answers ended.
+    pub(crate) async fn outcomes(
+        &mut self,
+        choices: usize,
+        mut heard: impl FnMut(usize, Told),
+    ) -> Result<Vec<Outcome>, Problem> {
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; choices];
+        while outcomes.iter().any(Option::is_none) {
+            match self.next().await {
+                Some((at, Told::Ended(outcome))) => outcomes[at] = Some(*outcome?),
+                Some((at, told)) => heard(at, told),
+                None => return Err(EngineError::Gone.into()),
+            }
+        }
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+}
+
+/// The prompt's tokens.
+fn tokens(served: &Served, input: &Input) -> Result<Vec<u32>, EngineError> {
+    let language = served.engine.language();
+    match input {
+        Input::Chat(request) => language.render(request),
+        Input::Text(text) => Ok(language.tokenizer().encode_with_bos(text, Specials::Parse)?),
+        Input::Tokens(tokens) => Ok(tokens.clone()),
+    }
+}
+
+/// Hands a request to the engine.
+///
+/// # Errors
+/// What is known before anything is computed.
+pub(crate) async fn submit(
+    models: &Arc<crate::models::Models>,
+    model: Option<&str>,
+    metrics: &Arc<Metrics>,
+    ask: Ask,
+) -> Result<Answers, Problem> {
+    let (models, metrics, model) = (models.clone(), metrics.clone(), model.map(str::to_owned));
+    // templates and long texts take their time: others shall not wait for it
+    blocking(move || submit_here(models.find(model.as_deref())?, &metrics, &ask)).await
+}
+
+/// Runs what computes on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => Err(Problem::internal("the request met a defect of the program; please report it")),
+    }
+}
+
+fn submit_here(served: &Served, metrics: &Arc<Metrics>, ask: &Ask) -> Result<Answers, Problem> {
+    let language = served.engine.language();
+    let prompt = tokens(served, &ask.input)?;
+    let vocabulary = served.engine.about().spec.vocabulary;
+    if let Some(token) = prompt.iter().find(|&&token| token as usize >= vocabulary) {
+        return Err(Problem::field(
+            "prompt",
+            format!("there is no token {token}: the vocabulary has {vocabulary}"),
+        ));
+    }
+    let reading = match &ask.input {
+        Input::Chat(request) => Reading::Message { tools: request.tools.clone() },
+        Input::Text(_) | Input::Tokens(_) => Reading::Text,
+    };
+    let mut options = GenerateOptions {
+        sampling: language.defaults().resolve(&ask.sampling).map_err(EngineError::from)?,
+        max_tokens: ask.max_tokens,
+        stop: ask.stop.clone(),
+        reading,
+        logprobs: ask.logprobs,
+    };
+    let seed = options.sampling.seed;
+    let (sender, told) = unbounded_channel();
+    let mut tickets = Vec::with_capacity(ask.choices);
+    for choice in 0..ask.choices {
+        // every answer has a seed of its own, and the first one the seed that was asked for
+        options.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));
+        let request = Request {
+            prompt: prompt.clone(),
+            options: options.clone(),
+            client: ask.client.clone(),
+            ..Request::default()
+        };
+        let (on_event, on_end) = listeners(choice, &sender, metrics);
+        tickets.push(served.engine.submit(request, on_event, on_end)?);
+    }
+    Ok(Answers { told, _tickets: tickets, prompt })
+}
+
+/// What passes on what the engine says of an answer, and measures it.
+fn listeners(
+    choice: usize,
+    sender: &UnboundedSender<(usize, Told)>,
+    metrics: &Arc<Metrics>,
+) -> (ingle_engine::engine::OnEvent, ingle_engine::engine::OnEnd) {
+    let (to, end, metrics, at_end) = (sender.clone(), sender.clone(), metrics.clone(), metrics.clone());
+    let submitted = Instant::now();
+    let mut last: Option<Instant> = None;
+    let on_event = move |event: Event| {
+        let told = match event {
+            Event::Prefill { done: 0, .. } => {
+                metrics.queued.observe(submitted.elapsed());
+                return Flow::Continue;
+            }
+            Event::Prefill { .. } => return Flow::Continue,
+            Event::Chosen(token, logprobs) => Told::Chosen(token, logprobs.clone()),
+            Event::Content(text) | Event::Reasoning(text) => {
+                let now = Instant::now();
+                match last.replace(now) {
+                    None => metrics.first_token.observe(submitted.elapsed()),
+                    Some(last) => metrics.between_tokens.observe(now.duration_since(last)),
+                }
+                match event {
+                    Event::Reasoning(_) => Told::Reasoning(text.to_owned()),
+                    _ if text.is_empty() => return alive(&to),
+                    _ => Told::Content(text.to_owned()),
+                }
+            }
+            Event::Call(call) => Told::Call(call.clone()),
+            // the outcome has them all
+            Event::Notice(_) => return alive(&to),
+        };
+        if to.send((choice, told)).is_ok() { Flow::Continue } else { Flow::Stop }
+    };
+    let on_end = move |outcome: Result<Outcome, EngineError>| {
+        at_end.whole.observe(submitted.elapsed());
+        _ = end.send((choice, Told::Ended(outcome.map(Box::new))));
+    };
+    (Box::new(on_event), Box::new(on_end))
+}
+
+fn alive(to: &UnboundedSender<(usize, Told)>) -> Flow {
+    if to.is_closed() { Flow::Stop } else { Flow::Continue }
+}

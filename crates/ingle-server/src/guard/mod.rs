@@ -1,0 +1,154 @@
+//! What stands before every route: who may ask, from where, and how much.
+
+pub(crate) mod keys;
+mod origin;
+
+use crate::app::App;
+use crate::problem::Problem;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use keys::Role;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub(crate) use origin::Hosts;
+
+/// The longest that a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Who asks: the name of a key, or nothing where there are none.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(pub(crate) String);
+
+/// Lets a request through, or refuses it in the shape of the API it is for.
+pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let started = std::time::Instant::now();
+    let method = request.method().clone();
+    let mut response = match check(&app, &request) {
+        Ok(client) if method == Method::OPTIONS => preflight(&client),
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            // a defect of the program harms the request that met it, and no other
+            let running = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind();
+            running.await.unwrap_or_else(|_| {
+                let message = "the request met a defect of the program; please report it";
+                crate::app::refusal(&path, Problem::internal(message))
+            })
+        }
+        Err(problem) => crate::app::refusal(&path, problem),
+    };
+    if let Some(origin) = origin.filter(|origin| app.hosts.allows_origin(origin)) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    app.metrics.requests.fetch_add(1, Ordering::Relaxed);
+    if response.status().as_u16() >= 400 {
+        app.metrics.refused.fetch_add(1, Ordering::Relaxed);
+    }
+    app.log(&method, &path, response.status(), started.elapsed());
+    response
+}
+
+/// Who asks, if they may.
+fn check(app: &App, request: &Request) -> Result<Client, Problem> {
+    let headers = request.headers();
+    let host = headers.get(header::HOST).or_else(|| headers.get("x-forwarded-host"));
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let host = authority.or_else(|| host.and_then(|host| host.to_str().ok()).map(str::to_owned));
+    if !host.as_deref().is_some_and(|host| app.hosts.allows_host(host)) {
+        return Err(Problem::forbidden(
+            "the request's Host header names another machine than this one; use the address that the server prints, or \
+             start it with --allow-host NAME",
+        ));
+    }
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && !app.hosts.allows_origin(origin)
+    {
+        return Err(Problem::forbidden(
+            "a web page from elsewhere may not use this server; start it with --cors ORIGIN to allow it",
+        ));
+    }
+    if request.method() == Method::OPTIONS || request.uri().path() == "/health" {
+        return Ok(Client(String::new()));
+    }
+    if request.method() == Method::POST && !is_json(headers) {
+        let message = "the body's Content-Type is not application/json";
+        return Err(Problem::with_status(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            message,
+        ));
+    }
+    let Some(keys) = &app.keys else { return Ok(Client(String::new())) };
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer =
+        bearer.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
+    let key = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
+    let Some(key) = key else {
+        return Err(Problem::unauthorised("a key is needed: send it as `Authorization: Bearer KEY`"));
+    };
+    match keys.find(key.trim()) {
+        Some(found) if matches!(found.role, Role::Infer | Role::Manage) => Ok(Client(found.name.clone())),
+        _ => Err(Problem::unauthorised("this key is not known here")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// What a browser asks before it asks.
+fn preflight(_client: &Client) -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// A body of no more than `most` bytes, arrived in time.
+///
+/// # Errors
+/// One that is too large, too slow or cut off.
+pub(crate) async fn body(body: Body, most: usize) -> Result<Bytes, Problem> {
+    let read = axum::body::to_bytes(body, most);
+    match tokio::time::timeout(BODY_TIME, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(Problem::with_status(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request_too_large",
+            format!(
+                "the body has more than {most} bytes; send less, or start the server with a larger --max-body"
+            ),
+        )),
+        Ok(Err(_)) => Err(Problem::invalid("the body was cut off")),
+        Err(_) => Err(Problem::with_status(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout_error",
+            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
+        )),
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

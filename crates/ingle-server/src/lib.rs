@@ -1,0 +1,25 @@
+//! HTTP: several APIs over one internal request type.
+//!
+//! ```text
+//! connection ─► guard (host, origin, key, size) ─► adapter (openai, ..) ─► Ask ─► Engine
+//!                                                       ▲                          │
+//!                                                       └────────── Told ◄─────────┘
+//! ```
+//!
+//! An adapter turns a body into an [`ask::Ask`] and what it is told into its API's own shapes; it knows no tensors. What a
+//! body says is used, reported as a warning, or refused: nothing is ignored in silence.
+
+mod app;
+mod ask;
+mod fields;
+mod guard;
+mod metrics;
+mod models;
+mod openai;
+mod plain;
+mod problem;
+mod serve;
+
+pub use guard::keys::{Keys, Role, new_key};
+pub use models::Served;
+pub use serve::{ServeError, ServeOptions, Serving};

@@ -1,0 +1,305 @@
+//! `POST /v1/chat/completions`
+
+use super::stream::{self, Chunks};
+use super::{
+    chat_logprob, choices, fingerprint, finish_reason, messages, notices, sampling, stop, streaming, usage,
+};
+use crate::app::{App, answer, event_stream};
+use crate::ask::{self, Ask, Input, Told};
+use crate::fields::Fields;
+use crate::guard::Client;
+use crate::models::now;
+use crate::openai;
+use crate::plain::with_warnings;
+use crate::problem::Problem;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use ingle_engine::{EngineError, Outcome};
+use ingle_text::ToolCall;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Most likely tokens that can be asked for.
+const MOST_LOGPROBS: usize = 20;
+/// What clients send that has no meaning on one's own machine.
+const WITHOUT_EFFECT: [&str; 7] =
+    ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity"];
+
+/// A request, read.
+struct Chat {
+    model: Option<String>,
+    ask: Ask,
+    stream: bool,
+    /// Whether a stream counts at its end.
+    counts: bool,
+    warnings: Vec<String>,
+}
+
+fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
+    let model = fields.optional("model")?;
+    let (stream, counts) = streaming(&mut fields)?;
+    let mut request = messages::conversation(&mut fields)?;
+    match fields.optional::<Value>("tool_choice")? {
+        None => {}
+        Some(Value::String(choice)) if choice == "auto" => {}
+        Some(Value::String(choice)) if choice == "none" => request.tools.clear(),
+        Some(_) => {
+            let message = "`tool_choice` can be `auto` or `none` here: no call can be forced yet";
+            return Err(Problem::field("tool_choice", message));
+        }
+    }
+    match fields.optional("parallel_tool_calls")? {
+        None | Some(true) => {}
+        Some(false) => {
+            let message =
+                "`parallel_tool_calls` cannot be false here: how many calls a model makes is left to it";
+            return Err(Problem::field("parallel_tool_calls", message));
+        }
+    }
+    match fields.optional::<Value>("response_format")? {
+        Some(format) if format.get("type").and_then(Value::as_str) != Some("text") => {
+            let message = "`response_format` can only be `text` here: answers cannot be held to a schema yet";
+            return Err(Problem::field("response_format", message));
+        }
+        _ => {}
+    }
+    let limit = fields.number("max_completion_tokens", 0, usize::MAX)?;
+    let max_tokens = fields.number("max_tokens", 0, usize::MAX)?;
+    let wants_logprobs = fields.optional("logprobs")?.unwrap_or(false);
+    let top = fields.number("top_logprobs", 0, MOST_LOGPROBS)?;
+    if top.is_some() && !wants_logprobs {
+        return Err(Problem::field("top_logprobs", "`top_logprobs` needs `logprobs` to be true"));
+    }
+    let ask = Ask {
+        sampling: sampling(&mut fields)?,
+        max_tokens: limit.or(max_tokens),
+        stop: stop(&mut fields)?,
+        logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
+        choices: choices(&mut fields)?,
+        client,
+        input: Input::Chat(request),
+    };
+    fields.without_effect(&WITHOUT_EFFECT);
+    Ok(Chat { model, ask, stream, counts, warnings: fields.finish()? })
+}
+
+pub(crate) async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(Client(client)): Extension<Client>,
+    body: Body,
+) -> Response {
+    match respond(&app, client, body).await {
+        Ok(response) => response,
+        Err(problem) => openai::error(problem),
+    }
+}
+
+async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
+    let Chat { model, ask, stream, counts, mut warnings } = read(super::fields(app, body).await?, client)?;
+    let served = app.models.find(model.as_deref())?;
+    let frame = Frame { id: app.id("chatcmpl-"), created: now(), model: served.id.clone() };
+    let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
+    let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    let prompt = answers.prompt.len();
+    if stream {
+        let chunks = Stream {
+            app: app.clone(),
+            frame,
+            counts,
+            warnings,
+            prompt,
+            logprobs,
+            begun: vec![false; choices],
+            chosen: vec![Vec::new(); choices],
+            calls: vec![0; choices],
+            outcomes: Vec::new(),
+        };
+        return Ok(event_stream(stream::body(answers, chunks, choices)));
+    }
+    let language = served.engine.language();
+    let mut chosen: Vec<Chosen> = vec![Chosen::default(); choices];
+    let outcomes =
+        answers.outcomes(choices, |at, told| chosen[at].told(&told, |id, of| chat_logprob(language, id, of)));
+    let outcomes = outcomes.await?;
+    let all: Vec<Value> = outcomes
+        .iter()
+        .zip(chosen)
+        .enumerate()
+        .map(|(index, (outcome, chosen))| {
+            let logprobs =
+                if logprobs { json!({"content": chosen.said, "refusal": null}) } else { Value::Null };
+            json!({
+                "index": index, "message": message(outcome), "logprobs": logprobs,
+                "finish_reason": finish_reason(outcome),
+            })
+        })
+        .collect();
+    warnings.extend(notices(&outcomes));
+    let mut document = frame.document("chat.completion");
+    document.insert("choices".into(), json!(all));
+    document.insert("usage".into(), usage(prompt, &outcomes));
+    Ok(answer(&with_warnings(Value::Object(document), warnings)))
+}
+
+/// Logprobs of the tokens that were said: those of thoughts and calls are not asked for.
+#[derive(Clone, Debug, Default)]
+struct Chosen {
+    waiting: Vec<Value>,
+    said: Vec<Value>,
+}
+
+impl Chosen {
+    fn told(&mut self, told: &Told, logprob: impl Fn(u32, &ingle_engine::sampling::Logprobs) -> Value) {
+        match told {
+            Told::Chosen(id, of) => self.waiting.push(logprob(*id, of)),
+            Told::Content(_) => self.said.append(&mut self.waiting),
+            Told::Reasoning(_) | Told::Call(_) => self.waiting.clear(),
+            Told::Ended(_) => {}
+        }
+    }
+}
+
+/// What all chunks of an answer have in common.
+struct Frame {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+impl Frame {
+    fn document(&self, object: &str) -> Map<String, Value> {
+        let Frame { id, created, model } = self;
+        let pairs = [
+            ("id", json!(id)),
+            ("object", json!(object)),
+            ("created", json!(created)),
+            ("model", json!(model)),
+            ("system_fingerprint", json!(fingerprint())),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+fn message(outcome: &Outcome) -> Value {
+    let mut message = Map::new();
+    message.insert("role".into(), "assistant".into());
+    let silent = outcome.text.is_empty() && !outcome.calls.is_empty();
+    message.insert("content".into(), if silent { Value::Null } else { outcome.text.clone().into() });
+    if !outcome.reasoning.is_empty() {
+        message.insert("reasoning_content".into(), outcome.reasoning.clone().into());
+    }
+    if !outcome.calls.is_empty() {
+        message.insert("tool_calls".into(), outcome.calls.iter().map(call).collect());
+    }
+    Value::Object(message)
+}
+
+fn call(call: &ToolCall) -> Value {
+    let arguments = call.arguments.as_str().map_or_else(|| call.arguments.to_string(), str::to_owned);
+    json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+}
+
+/// Chunks of a stream.
+struct Stream {
+    app: Arc<App>,
+    frame: Frame,
+    counts: bool,
+    warnings: Vec<String>,
+    prompt: usize,
+    logprobs: bool,
+    begun: Vec<bool>,
+    /// Logprobs that wait for what they say.
+    chosen: Vec<Vec<Value>>,
+    calls: Vec<usize>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Stream {
+    fn chunk(&self, choices: Value) -> Value {
+        let mut chunk = self.frame.document("chat.completion.chunk");
+        chunk.insert("choices".into(), choices);
+        if self.counts {
+            chunk.insert("usage".into(), Value::Null);
+        }
+        Value::Object(chunk)
+    }
+
+    /// A part of a choice, after its role if it is the first.
+    fn delta(&mut self, at: usize, delta: Value, logprobs: Option<Vec<Value>>) -> Vec<Value> {
+        let mut chunks = Vec::new();
+        if !std::mem::replace(&mut self.begun[at], true) {
+            let role = json!({"role": "assistant", "content": null});
+            chunks.push(
+                self.chunk(json!([{"index": at, "delta": role, "logprobs": null, "finish_reason": null}])),
+            );
+        }
+        let logprobs = logprobs.filter(|_| self.logprobs).map(|of| json!({"content": of, "refusal": null}));
+        chunks.push(
+            self.chunk(json!([{"index": at, "delta": delta, "logprobs": logprobs, "finish_reason": null}])),
+        );
+        chunks
+    }
+}
+
+impl Chunks for Stream {
+    fn begin(&mut self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn told(&mut self, at: usize, told: Told) -> Vec<Value> {
+        match told {
+            Told::Chosen(id, logprobs) => {
+                if let Ok(served) = self.app.models.find(Some(&self.frame.model)) {
+                    self.chosen[at].push(chat_logprob(served.engine.language(), id, &logprobs));
+                }
+                Vec::new()
+            }
+            Told::Content(text) => {
+                let logprobs = std::mem::take(&mut self.chosen[at]);
+                self.delta(at, json!({"content": text}), Some(logprobs))
+            }
+            Told::Reasoning(text) => {
+                self.chosen[at].clear();
+                self.delta(at, json!({"reasoning_content": text}), None)
+            }
+            Told::Call(made) => {
+                self.chosen[at].clear();
+                let mut made = call(&made);
+                made["index"] = self.calls[at].into();
+                self.calls[at] += 1;
+                self.delta(at, json!({"tool_calls": [made]}), None)
+            }
+            Told::Ended(Ok(outcome)) => {
+                let last = json!([{
+                    "index": at, "delta": {}, "logprobs": null, "finish_reason": finish_reason(&outcome),
+                }]);
+                // an answer that says nothing has a role all the same
+                let mut chunks =
+                    if self.begun[at] { Vec::new() } else { self.delta(at, json!({"content": ""}), None) };
+                chunks.push(self.chunk(last));
+                self.outcomes.push(*outcome);
+                chunks
+            }
+            Told::Ended(Err(_)) => Vec::new(),
+        }
+    }
+
+    fn end(&mut self) -> Vec<Value> {
+        self.warnings.extend(notices(&self.outcomes));
+        let mut chunks = Vec::new();
+        if self.counts || !self.warnings.is_empty() {
+            let mut chunk = self.chunk(json!([]));
+            if self.counts {
+                chunk["usage"] = usage(self.prompt, &self.outcomes);
+            }
+            chunks.push(with_warnings(chunk, std::mem::take(&mut self.warnings)));
+        }
+        chunks
+    }
+
+    fn failed(&mut self, error: EngineError) -> Value {
+        let problem = Problem::from(error);
+        json!({"error": {"message": problem.message, "type": problem.kind, "code": problem.status.as_u16()}})
+    }
+}

@@ -1,0 +1,189 @@
+//! OpenAI's API.
+
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
+pub(crate) mod messages;
+pub(crate) mod models;
+mod stream;
+
+use crate::app::App;
+use crate::fields::Fields;
+use crate::problem::Problem;
+use axum::response::{IntoResponse, Response};
+use ingle_engine::sampling::{Logprobs, SamplingOverrides};
+use ingle_engine::{EndReason, Language, Outcome};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Most answers to one request.
+const MOST_CHOICES: usize = 128;
+/// Most stop texts, and bytes of each.
+const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1024;
+/// Most tokens that a request may bias.
+const MOST_BIASES: usize = 4096;
+
+/// An error as the SDKs expect it.
+pub(crate) fn error(problem: Problem) -> Response {
+    let Problem { status, kind, message, field, more } = problem;
+    let mut error = Map::new();
+    error.insert("message".into(), message.into());
+    error.insert("type".into(), kind.into());
+    error.insert("param".into(), json!(field));
+    error.insert("code".into(), status.as_u16().into());
+    error.extend(more);
+    let kind = [(axum::http::header::CONTENT_TYPE, "application/json")];
+    (status, kind, json!({"error": error}).to_string()).into_response()
+}
+
+/// Says which build answers, as clients that compare answers want to know.
+fn fingerprint() -> String {
+    format!("ingle-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// How tokens are to be chosen.
+fn sampling(fields: &mut Fields) -> Result<SamplingOverrides, Problem> {
+    let mut sampling = SamplingOverrides {
+        temperature: fields.number("temperature", 0.0, 100.0)?,
+        top_p: fields.number("top_p", 0.0, 1.0)?,
+        top_k: fields.number("top_k", 0, u32::MAX)?,
+        min_p: fields.number("min_p", 0.0, 1.0)?,
+        typical_p: fields.number("typical_p", 0.0, 1.0)?,
+        presence_penalty: fields.number("presence_penalty", -100.0, 100.0)?,
+        frequency_penalty: fields.number("frequency_penalty", -100.0, 100.0)?,
+        seed: seed(fields)?,
+        ..SamplingOverrides::default()
+    };
+    let repetition = fields.number("repetition_penalty", 0.01, 100.0)?;
+    sampling.repetition_penalty = fields.number("repeat_penalty", 0.01, 100.0)?.or(repetition);
+    if let Some(biases) = fields.optional::<BTreeMap<String, f32>>("logit_bias")? {
+        if biases.len() > MOST_BIASES {
+            return Err(Problem::field(
+                "logit_bias",
+                format!("`logit_bias` has more than {MOST_BIASES} tokens"),
+            ));
+        }
+        let biases = biases.into_iter().map(|(token, bias)| match token.parse::<u32>() {
+            // the scale of the API ends at a ban
+            Ok(token) if bias <= -100.0 => Ok((token, f32::NEG_INFINITY)),
+            Ok(token) if bias <= 100.0 => Ok((token, bias)),
+            Ok(_) => Err(Problem::field("logit_bias", format!("a bias of {bias} is not within -100 to 100"))),
+            Err(_) => Err(Problem::field("logit_bias", format!("`{token}` is no token id"))),
+        });
+        sampling.logit_bias = Some(biases.collect::<Result<_, _>>()?);
+    }
+    Ok(sampling)
+}
+
+/// A seed; negative ones are meant as bits.
+fn seed(fields: &mut Fields) -> Result<Option<u64>, Problem> {
+    let seed = fields.optional::<serde_json::Number>("seed")?;
+    seed.map(|seed| {
+        let bits = seed.as_u64().or_else(|| seed.as_i64().map(|seed| seed as u64));
+        bits.ok_or_else(|| Problem::field("seed", format!("`seed` is {seed}, and a whole number is needed")))
+    })
+    .transpose()
+}
+
+/// Texts that end an answer: one, or a list.
+fn stop(fields: &mut Fields) -> Result<Vec<String>, Problem> {
+    let stops = match fields.optional::<Value>("stop")? {
+        None => Vec::new(),
+        Some(Value::String(stop)) => vec![stop],
+        Some(Value::Array(stops)) => {
+            let texts: Option<Vec<String>> =
+                stops.into_iter().map(|stop| stop.as_str().map(str::to_owned)).collect();
+            texts.ok_or_else(|| Problem::field("stop", "`stop` has something that is no text"))?
+        }
+        Some(_) => return Err(Problem::field("stop", "`stop` is a text or a list of texts")),
+    };
+    if stops.len() > MOST_STOPS || stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
+        let message = format!("`stop` takes {MOST_STOPS} texts of {LONGEST_STOP} bytes at most");
+        return Err(Problem::field("stop", message));
+    }
+    if stops.iter().any(String::is_empty) {
+        return Err(Problem::field("stop", "`stop` has an empty text, which every answer would end at"));
+    }
+    Ok(stops)
+}
+
+/// How many answers.
+fn choices(fields: &mut Fields) -> Result<usize, Problem> {
+    Ok(fields.number("n", 1, MOST_CHOICES)?.unwrap_or(1))
+}
+
+/// Whether to stream, and whether to count at the end of it.
+fn streaming(fields: &mut Fields) -> Result<(bool, bool), Problem> {
+    let stream = fields.optional("stream")?.unwrap_or(false);
+    let Some(options) = fields.optional::<Value>("stream_options")? else { return Ok((stream, false)) };
+    if !stream {
+        return Err(Problem::field(
+            "stream_options",
+            "`stream_options` are for streams, and `stream` is not true",
+        ));
+    }
+    let mut options = Fields::of(options, "`stream_options`")?;
+    let usage = options.optional("include_usage")?.unwrap_or(false);
+    options.finish()?;
+    Ok((stream, usage))
+}
+
+/// Why an answer ended, in the API's words.
+fn finish_reason(outcome: &Outcome) -> &'static str {
+    match outcome.reason {
+        EndReason::Length | EndReason::ContextFull => "length",
+        _ if !outcome.calls.is_empty() => "tool_calls",
+        _ => "stop",
+    }
+}
+
+/// Tokens of all answers to one prompt.
+fn usage(prompt: usize, outcomes: &[Outcome]) -> Value {
+    let made: usize = outcomes.iter().map(|outcome| outcome.usage.decoded_tokens).sum();
+    // the first answer is the one that computed the prompt
+    let cached = outcomes.first().map_or(0, |outcome| outcome.usage.cached_tokens);
+    json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": made,
+        "total_tokens": prompt + made,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    })
+}
+
+/// What an answer should mention beside its text.
+fn notices(outcomes: &[Outcome]) -> Vec<String> {
+    let mut notices: Vec<String> = Vec::new();
+    for notice in outcomes.iter().flat_map(|outcome| &outcome.notices) {
+        if !notices.contains(notice) {
+            notices.push(notice.clone());
+        }
+    }
+    notices
+}
+
+/// A token's text, or what can be shown of it.
+fn token_text(language: &Language, id: u32) -> String {
+    String::from_utf8_lossy(language.tokenizer().token_bytes(id).unwrap_or_default()).into_owned()
+}
+
+/// How likely a token was, in the form of chats.
+fn chat_logprob(language: &Language, id: u32, logprobs: &Logprobs) -> Value {
+    let one = |id: u32, logprob: f32| {
+        let bytes = language.tokenizer().token_bytes(id).unwrap_or_default();
+        json!({"token": token_text(language, id), "logprob": finite(logprob), "bytes": bytes})
+    };
+    let mut of = one(id, logprobs.chosen);
+    of["top_logprobs"] = logprobs.top.iter().map(|&(id, logprob)| one(id, logprob)).collect();
+    of
+}
+
+/// JSON has no infinity: what cannot be is very unlikely.
+fn finite(logprob: f32) -> f32 {
+    logprob.max(-9999.0)
+}
+
+/// A body's fields.
+async fn fields(app: &App, body: axum::body::Body) -> Result<Fields, Problem> {
+    Fields::parse(&crate::guard::body(body, app.most_body).await?)
+}

@@ -1,0 +1,106 @@
+//! Routes of no API: health, metrics, tokens, templates.
+
+use crate::app::{App, answer};
+use crate::ask::blocking;
+use crate::fields::Fields;
+use crate::guard;
+use crate::openai;
+use crate::problem::Problem;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use ingle_engine::EngineError;
+use ingle_text::Specials;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// That the server is there.
+pub(crate) async fn health() -> Response {
+    answer(&json!({"status": "ok"}))
+}
+
+/// What is counted.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text(&app.models)).into_response()
+}
+
+/// Text to tokens: `{content, model?, add_special?, parse_special?, with_pieces?}`.
+pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Response {
+    respond(app, body, |app, mut fields| {
+        let (model, text) = (fields.optional::<String>("model")?, fields.required::<String>("content")?);
+        let special = fields.optional("add_special")?.unwrap_or(false);
+        let parse = fields.optional("parse_special")?.unwrap_or(true);
+        let pieces = fields.optional("with_pieces")?.unwrap_or(false);
+        let warnings = fields.finish()?;
+        let served = app.models.find(model.as_deref())?;
+        let tokenizer = served.engine.language().tokenizer();
+        let specials = if parse { Specials::Parse } else { Specials::AsText };
+        let ids = match special {
+            true => tokenizer.encode_with_bos(&text, specials),
+            false => tokenizer.encode(&text, specials),
+        }
+        .map_err(EngineError::from)?;
+        let piece = |id: u32| match tokenizer.decode(&[id]) {
+            Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => Value::from(text),
+            _ => json!(tokenizer.token_bytes(id).unwrap_or_default()),
+        };
+        let tokens: Value = match pieces {
+            true => ids.iter().map(|&id| json!({"id": id, "piece": piece(id)})).collect(),
+            false => json!(ids),
+        };
+        Ok(with_warnings(json!({"tokens": tokens}), warnings))
+    })
+    .await
+}
+
+/// Tokens to text: `{tokens, model?}`.
+pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Response {
+    respond(app, body, |app, mut fields| {
+        let (model, tokens) = (fields.optional::<String>("model")?, fields.required::<Vec<u32>>("tokens")?);
+        let warnings = fields.finish()?;
+        let served = app.models.find(model.as_deref())?;
+        let text = served.engine.language().tokenizer().decode(&tokens).map_err(EngineError::from)?;
+        Ok(with_warnings(json!({"content": text}), warnings))
+    })
+    .await
+}
+
+/// A conversation as the model's template writes it: `{messages, model?, tools?, chat_template_kwargs?}`.
+pub(crate) async fn apply_template(State(app): State<Arc<App>>, body: Body) -> Response {
+    respond(app, body, |app, mut fields| {
+        let model = fields.optional::<String>("model")?;
+        let request = openai::messages::conversation(&mut fields)?;
+        let warnings = fields.finish()?;
+        let served = app.models.find(model.as_deref())?;
+        let language = served.engine.language();
+        let tokens = language.render(&request)?;
+        let text = language.tokenizer().decode(&tokens).map_err(EngineError::from)?;
+        Ok(with_warnings(json!({"prompt": text}), warnings))
+    })
+    .await
+}
+
+/// Adds what the client should know of its request.
+pub(crate) fn with_warnings(mut value: Value, warnings: Vec<String>) -> Value {
+    if let (false, Some(object)) = (warnings.is_empty(), value.as_object_mut()) {
+        object.insert("warnings".into(), json!(warnings));
+    }
+    value
+}
+
+async fn respond(
+    app: Arc<App>,
+    body: Body,
+    work: impl FnOnce(&App, Fields) -> Result<Value, Problem> + Send + 'static,
+) -> Response {
+    let done = async {
+        let bytes = guard::body(body, app.most_body).await?;
+        blocking(move || work(&app, Fields::parse(&bytes)?)).await
+    };
+    match done.await {
+        Ok(value) => answer(&value),
+        Err(problem) => openai::error(problem),
+    }
+}

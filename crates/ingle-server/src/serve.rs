@@ -1,0 +1,194 @@
+//! Listening: connections in, answers out, until it is time to go.
+
+use crate::app::{App, Log, router};
+use crate::guard::Hosts;
+use crate::guard::keys::Keys;
+use crate::models::{Models, Served};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// The longest that a request's headers may take to arrive.
+const HEADER_TIME: Duration = Duration::from_secs(15);
+/// Most bytes of them.
+const MOST_HEADERS: usize = 64 * 1024;
+/// Most connections at a time.
+const MOST_CONNECTIONS: usize = 1024;
+
+/// How to serve.
+pub struct ServeOptions {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Keys, of which every request needs one; `None` needs none.
+    pub keys: Option<Keys>,
+    /// Listen beyond this machine without keys.
+    pub insecure: bool,
+    /// Names that requests may call this machine by, beside the loopback's.
+    pub host_names: Vec<String>,
+    /// Web pages that may use the server, by origin.
+    pub origins: Vec<String>,
+    /// Most bytes of a request's body.
+    pub most_body: usize,
+    /// How long answers under way may take to end when the server stops.
+    pub drain: Duration,
+    /// Gets a line per request.
+    pub log: Option<Log>,
+}
+
+/// Why a server cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Everybody could use it.
+    #[error(
+        "{address} can be reached from other machines, and there are no keys: everybody could use the models; make a key \
+         (`ingle key new NAME --keys FILE`) and give the file with --keys, or say --insecure-no-keys"
+    )]
+    Open {
+        /// Where it would have listened.
+        address: SocketAddr,
+    },
+    /// The keys cannot be read.
+    #[error("the keys in {} cannot be used: {problem}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen at {address}: {error}; choose another port (--port), or 0 for any that is free")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// The system does not start threads.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A server that listens.
+pub struct Serving {
+    runtime: tokio::runtime::Runtime,
+    listener: TcpListener,
+    app: Arc<App>,
+    drain: Duration,
+}
+
+impl Serving {
+    /// Listens, so that the address is known; answers nothing yet.
+    ///
+    /// # Errors
+    /// An address that is taken, or open to everybody.
+    pub fn start(served: Vec<Served>, options: ServeOptions) -> Result<Serving, ServeError> {
+        let ServeOptions { address, keys, insecure, host_names, origins, most_body, drain, log } = options;
+        let beyond = !address.ip().is_loopback();
+        if beyond && keys.is_none() && !insecure {
+            return Err(ServeError::Open { address });
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .thread_name("ingle-http")
+            .build()?;
+        let listener = runtime
+            .block_on(TcpListener::bind(address))
+            .map_err(|error| ServeError::Listen { address, error })?;
+        // whoever opens it to others is called by names that this machine cannot know; keys guard it then
+        let hosts = Hosts { names: host_names, origins, any: beyond };
+        let app = Arc::new(App::new(Models::new(served), keys, hosts, most_body, log));
+        Ok(Serving { runtime, listener, app, drain })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until the process is told to end (SIGTERM or SIGINT) and what is under way has ended.
+    pub fn run(self) {
+        let Serving { runtime, listener, app, drain } = self;
+        runtime.block_on(async {
+            let graceful = GracefulShutdown::new();
+            accept(&listener, app, &graceful).await;
+            drop(listener);
+            _ = tokio::time::timeout(drain, graceful.shutdown()).await;
+        });
+        // what a template or a text still computes is of no use to anybody
+        runtime.shutdown_background();
+    }
+}
+
+async fn accept(listener: &TcpListener, app: Arc<App>, graceful: &GracefulShutdown) {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let service = TowerToHyperService::new(router(app));
+    let mut ended = std::pin::pin!(told_to_end());
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = {
+            let mut next = std::pin::pin!(listener.accept());
+            let either = std::future::poll_fn(|context| {
+                use std::future::Future;
+                use std::task::Poll;
+                if ended.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                next.as_mut().poll(context).map(Some)
+            });
+            match either.await {
+                None => return,
+                Some(Ok((stream, _))) => stream,
+                Some(Err(_)) => {
+                    // out of files, most likely: others have to go first
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            }
+        };
+        _ = stream.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .max_buf_size(MOST_HEADERS)
+            .serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // a connection that breaks is its client's concern
+            _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn told_to_end() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        {
+            std::future::poll_fn(|context| {
+                match terminate.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready() {
+                    true => std::task::Poll::Ready(()),
+                    false => std::task::Poll::Pending,
+                }
+            })
+            .await;
+            return;
+        }
+    }
+    _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,155 @@
+//! `ingle serve`: models for other programs, over HTTP.
+
+use crate::args::{ComputeArgs, positive, size};
+use crate::console::{Output, on_errors, say};
+use crate::messages;
+use crate::opening::{self, ModelName};
+use crate::progress::{Progress, Unit};
+use anyhow::Result;
+use ingle_engine::{Engine, EngineOptions, ExecutorKind, LoadOptions, Model};
+use ingle_server::{Keys, ServeOptions, Served, Serving};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Answer other programs over HTTP, with OpenAI's API.
+///
+/// Many requests are answered at once, each as if it were alone. Nobody beyond this machine can ask unless you open the
+/// address and give out keys.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[arg(value_name = "MODEL", help = format!("{} [default: ember]", messages::MODEL_HELP))]
+    model: Option<String>,
+    /// What requests call the model [default: its file's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The address to listen at; beyond this machine it needs keys
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// The port; 0 takes any that is free
+    #[arg(long, value_name = "N", default_value_t = 11435)]
+    port: u16,
+    /// Ask for one of the keys whose hashes are in this file (`ingle key new`)
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Let everybody who reaches the address use the models
+    #[arg(long, conflicts_with = "keys")]
+    insecure_no_keys: bool,
+    /// A name that requests may call this machine by, beside localhost; may be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// A web page that may use the server, such as http://localhost:3000; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    cors: Vec<String>,
+    /// Most answers in the making at a time
+    #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true, value_parser = positive)]
+    at_once: usize,
+    /// Most requests that wait for their turn; further ones are refused
+    #[arg(long, value_name = "N", default_value_t = 512, allow_negative_numbers = true, value_parser = positive)]
+    queue: usize,
+    /// Memory for keys and values of all conversations, such as 4GB [default: half of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    kv_memory: Option<u64>,
+    /// Tokens that a conversation may have [default: what the model was made for, if it fits]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
+    context: Option<usize>,
+    /// Do not guess tokens ahead where text repeats itself
+    #[arg(long)]
+    no_guessing: bool,
+    /// Most bytes of a request
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    max_body: u64,
+    /// Seconds that answers under way may take to end when the server stops
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    drain: u64,
+    /// No line per request
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ingle serve ./qwen3-4b-q4_k_m.gguf
+  curl http://127.0.0.1:11435/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'
+  ingle key new ann --keys keys.txt && ingle serve ./model.gguf --host 0.0.0.0 --keys keys.txt";
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let compute = args.compute.choose()?;
+    let keys = args.keys.as_deref().map(Keys::read).transpose()?;
+    let address = SocketAddr::new(args.host, args.port);
+    // what would be refused after minutes of loading is refused now
+    if !args.host.is_loopback() && keys.is_none() && !args.insecure_no_keys {
+        return Err(ingle_server::ServeError::Open { address }.into());
+    }
+    let name = match &args.model {
+        Some(text) => opening::model(text)?,
+        None => ModelName::Ember,
+    };
+    let source = Arc::new(name.open()?);
+    name.describe(&source)?;
+    let options = LoadOptions {
+        threads: compute.threads,
+        isa: compute.isa,
+        kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
+        context: args.context,
+        expert_memory: compute.expert_memory,
+    };
+    let mut progress = Progress::new_if(!args.quiet, "loading", Unit::Bytes);
+    let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
+        .map_err(|error| name.blame(error.into()))?;
+    progress.finish();
+    if !args.quiet {
+        if name == ModelName::Ember {
+            on_errors(|notes| notes.aside(messages::DEMONSTRATION));
+        }
+        model
+            .notices()
+            .iter()
+            .cloned()
+            .chain(compute.notice())
+            .for_each(|notice| say(&format!("note: {notice}")));
+    }
+    let options = EngineOptions {
+        at_once: args.at_once,
+        waiting: args.queue,
+        kv_bytes: args.kv_memory,
+        guess: !args.no_guessing,
+    };
+    let id = args.name.clone().unwrap_or_else(|| id(&name));
+    let served = Served::new(id.clone(), Engine::start(model, &options));
+    let serving = Serving::start(
+        vec![served],
+        ServeOptions {
+            address,
+            keys,
+            insecure: args.insecure_no_keys,
+            host_names: args.allow_host.clone(),
+            origins: args.cors.clone(),
+            most_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
+            drain: Duration::from_secs(args.drain),
+            log: (!args.quiet).then(|| Box::new(|line: &str| say(line)) as _),
+        },
+    )?;
+    let mut output = Output::new("the address");
+    writeln!(output, "{id} at http://{}", serving.address()?)?;
+    output.flush()?;
+    serving.run();
+    Ok(())
+}
+
+/// What a model is called: its file's name without what the format says.
+fn id(name: &ModelName) -> String {
+    match name {
+        ModelName::Ember => "ember".into(),
+        ModelName::Path(path) => {
+            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            path.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned())
+        }
+    }
+}
