@@ -40,9 +40,9 @@ impl Fields {
             None | Some(Value::Null) => Ok(None),
             Some(value) => {
                 let found = kind(&value);
-                serde_json::from_value(value)
-                    .map(Some)
-                    .map_err(|error| Problem::field(name, format!("`{name}` is {found} that cannot be used: {error}")))
+                serde_json::from_value(value).map(Some).map_err(|error| {
+                    Problem::field(name, format!("`{name}` is {found} that cannot be used: {error}"))
+                })
             }
         }
     }

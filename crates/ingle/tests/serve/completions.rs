@@ -1,0 +1,109 @@
+//! `POST /v1/completions`, models, tokens and templates.
+
+use super::{Server, user};
+use serde_json::{Value, json};
+
+fn body(prompt: Value) -> Value {
+    json!({"prompt": prompt, "max_tokens": 6, "temperature": 0})
+}
+
+#[test]
+fn prompts_are_texts_or_tokens_one_or_several() {
+    let server = Server::ember();
+    let ids =
+        server.post("/tokenize", &json!({"content": "Once upon", "add_special": true})).good()["tokens"]
+            .clone();
+    let complete = |prompt: Value| server.post("/v1/completions", &body(prompt)).good();
+    let one = complete(json!("Once upon"));
+    assert_eq!((&one["object"], &one["usage"]["completion_tokens"]), (&"text_completion".into(), &6.into()));
+    let text = one["choices"][0]["text"].clone();
+    assert_eq!(complete(ids.clone())["choices"][0]["text"], text);
+    let several = complete(json!(["Once upon", ids, "Once upon"]));
+    let choices = several["choices"].as_array().unwrap();
+    assert!(choices.len() == 3 && choices.iter().all(|choice| choice["text"] == text), "{several}");
+    assert_eq!(choices[2]["index"], 2);
+}
+
+#[test]
+fn an_echo_begins_with_the_prompt_and_a_stream_says_the_same() {
+    let server = Server::ember();
+    let mut echoed = body(json!("Once upon"));
+    echoed["echo"] = true.into();
+    let whole =
+        server.post("/v1/completions", &echoed).good()["choices"][0]["text"].as_str().unwrap().to_owned();
+    assert!(whole.starts_with("Once upon") && whole.len() > 12, "{whole}");
+    echoed["stream"] = true.into();
+    let chunks = server.post("/v1/completions", &echoed).chunks();
+    let said: String = chunks.iter().map(|chunk| chunk["choices"][0]["text"].as_str().unwrap()).collect();
+    assert_eq!(said, whole);
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "length");
+}
+
+#[test]
+fn logprobs_come_in_columns() {
+    let server = Server::ember();
+    let mut wanted = body(json!("Once upon"));
+    wanted["logprobs"] = 2.into();
+    let choice = server.post("/v1/completions", &wanted).good()["choices"][0].clone();
+    let columns = &choice["logprobs"];
+    let tokens: String =
+        columns["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
+    assert_eq!(tokens, choice["text"]);
+    assert!(
+        ["token_logprobs", "top_logprobs", "text_offset"].iter().all(|&column| columns[column]
+            .as_array()
+            .unwrap()
+            .len()
+            == 6)
+    );
+}
+
+#[test]
+fn models_are_listed_and_found_by_name() {
+    let server = Server::start(&["ember", "--name", "my/model"]);
+    let list = server.get("/v1/models").good();
+    assert_eq!((&list["object"], &list["data"][0]["id"]), (&"list".into(), &"my/model".into()));
+    assert_eq!(server.get("/v1/models/my/model").good()["object"], "model");
+    assert_eq!(server.get("/v1/models/other").error(404)["type"], "model_not_found");
+    let named = json!({"model": "other", "messages": user("Hello")});
+    assert!(server.chat(&named).error(404)["message"].as_str().unwrap().contains("my/model"));
+}
+
+#[test]
+fn text_goes_to_tokens_and_back() {
+    let server = Server::ember();
+    let text = "Hello Wält 🦀";
+    let tokens = server.post("/tokenize", &json!({"content": text})).good()["tokens"].clone();
+    assert_eq!(server.post("/detokenize", &json!({"tokens": tokens})).good()["content"], text);
+    let prompt = server.post("/apply-template", &json!({"messages": user("hi")})).good()["prompt"].clone();
+    assert!(
+        prompt.as_str().unwrap().contains("hi") && prompt.as_str().unwrap().ends_with("assistant\n"),
+        "{prompt}"
+    );
+}
+
+#[test]
+fn a_model_that_is_not_made_for_it_makes_no_vectors() {
+    let server = Server::ember();
+    let error = server.post("/v1/embeddings", &json!({"input": "text"})).error(400);
+    assert!(error["message"].as_str().unwrap().contains("embeddings"), "{error}");
+}
+
+#[test]
+fn texts_become_vectors_in_their_order_in_either_encoding() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../ingle-cpu/tests/fixtures/qwen3_embedding");
+    let server = Server::start(&[model]);
+    let embed = |body: Value| server.post("/v1/embeddings", &body).good();
+    let answer = embed(json!({"input": ["a", "b", "a"]}));
+    let vector = |at: usize| answer["data"][at]["embedding"].clone();
+    assert!(vector(0) == vector(2) && vector(0) != vector(1));
+    let length: f64 = vector(0).as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
+    assert!((length - 1.0).abs() < 1e-4, "{length}");
+    assert_eq!(answer["usage"]["prompt_tokens"], answer["usage"]["total_tokens"]);
+    let coded = embed(json!({"input": "a", "encoding_format": "base64"}));
+    let coded = coded["data"][0]["embedding"].as_str().unwrap().len();
+    assert_eq!(coded, (vector(0).as_array().unwrap().len() * 4).div_ceil(3) * 4);
+    for input in [json!([]), json!(7), json!([["x"]]), json!([{"a": 1}])] {
+        server.post("/v1/embeddings", &json!({"input": input})).error(400);
+    }
+}
