@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use ingle_engine::EngineError;
-use serde_json::{Map, Value};
 
 /// What went wrong, with what it means in HTTP.
 #[derive(Clone, Debug)]
@@ -15,12 +14,12 @@ pub(crate) struct Problem {
     /// The field that is to blame.
     pub(crate) field: Option<String>,
     /// Figures.
-    pub(crate) more: Map<String, Value>,
+    pub(crate) more: Vec<(&'static str, u64)>,
 }
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, kind, message: message.into(), field: None, more: Map::new() }
+        Problem { status, kind, message: message.into(), field: None, more: Vec::new() }
     }
 
     /// A body or a field that makes no sense.
@@ -61,10 +60,7 @@ impl From<EngineError> for Problem {
         match error {
             EngineError::PromptTooLong { prompt, context } => Problem {
                 kind: "exceed_context_size_error",
-                more: Map::from_iter([
-                    ("n_prompt_tokens".into(), prompt.into()),
-                    ("n_ctx".into(), context.into()),
-                ]),
+                more: vec![("n_prompt_tokens", prompt as u64), ("n_ctx", context as u64)],
                 ..Problem::invalid(message)
             },
             EngineError::QueueFull { .. } => {

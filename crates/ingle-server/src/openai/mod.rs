@@ -32,7 +32,7 @@ pub(crate) fn error(problem: Problem) -> Response {
     error.insert("type".into(), kind.into());
     error.insert("param".into(), json!(field));
     error.insert("code".into(), status.as_u16().into());
-    error.extend(more);
+    error.extend(more.into_iter().map(|(name, figure)| (name.to_owned(), figure.into())));
     let kind = [(axum::http::header::CONTENT_TYPE, "application/json")];
     (status, kind, json!({"error": error}).to_string()).into_response()
 }
