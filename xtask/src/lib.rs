@@ -1,5 +1,6 @@
 //! Developer chores, each a module; the binary `xtask` runs them.
 
+pub mod clients;
 pub mod ember_eval;
 pub mod emulated;
 pub mod errors;

@@ -42,6 +42,8 @@ enum Chore {
         #[arg(default_values = ["kernels", "matrix"])]
         filters: Vec<String>,
     },
+    /// Other people's clients, installed from their registries, against the server.
+    Clients,
     /// The thread pool's protocol under a model checker.
     Loom,
     /// Time per decoded token over the context, with sparse attention and without: a table and a chart.
@@ -100,6 +102,7 @@ fn main() -> Result<()> {
         Chore::Errors { folder } => xtask::errors::errors(&folder),
         Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
         Chore::Emulated { cpu, filters } => xtask::emulated::emulated(&cpu, &filters),
+        Chore::Clients => xtask::clients::clients(),
         Chore::Loom => xtask::loom::loom(),
         Chore::SparseCurve { out, layers, threads, tokens, context } => {
             let out = &out;
