@@ -44,6 +44,28 @@ enum Chore {
     },
     /// Other people's clients, installed from their registries, against the server.
     Clients,
+    /// Clients at a server, whose every stream must say what its request says alone: a table of times. Build the program
+    /// first (`cargo build --release`).
+    Load {
+        /// The model to serve.
+        #[arg(default_value = "ember")]
+        model: String,
+        /// Another program than target/release/ingle.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// Numbers of clients, one after the other.
+        #[arg(short, long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+        clients: Vec<usize>,
+        /// Seconds for each of them.
+        #[arg(short, long, default_value_t = 60)]
+        seconds: u64,
+        /// Tokens of an answer, about.
+        #[arg(short = 'n', long, default_value_t = 64)]
+        tokens: usize,
+        /// Different requests.
+        #[arg(short, long, default_value_t = 40)]
+        requests: usize,
+    },
     /// The thread pool's protocol under a model checker.
     Loom,
     /// Time per decoded token over the context, with sparse attention and without: a table and a chart.
@@ -103,6 +125,10 @@ fn main() -> Result<()> {
         Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
         Chore::Emulated { cpu, filters } => xtask::emulated::emulated(&cpu, &filters),
         Chore::Clients => xtask::clients::clients(),
+        Chore::Load { model, binary, clients, seconds, tokens, requests } => {
+            let (model, binary, clients) = (&model[..], binary.as_deref(), &clients[..]);
+            xtask::load::load(&xtask::load::Options { model, binary, clients, seconds, tokens, requests })
+        }
         Chore::Loom => xtask::loom::loom(),
         Chore::SparseCurve { out, layers, threads, tokens, context } => {
             let out = &out;
