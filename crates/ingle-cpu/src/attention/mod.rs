@@ -61,57 +61,118 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// `out[row][head] = softmax(scale * q . k) v` for the slice's rows of `out`, `[rows, heads * value dim]`. `partial` is
-/// memory to reuse.
+/// Memory to reuse.
+#[derive(Default)]
+pub(crate) struct Shared {
+    plans: Vec<Plan>,
+    /// Per plan `[parts][rows of the slice][heads][value dim + 2]`: weighted sum, largest score, sum of weights.
+    partial: Vec<f32>,
+}
+
+/// How the attention of a slice is divided into tasks.
+struct Plan {
+    /// Tasks of the slices before it.
+    first_task: usize,
+    /// Rows of a block, all of whose heads go over a page together.
+    rows_together: usize,
+    blocks: usize,
+    heads_together: usize,
+    head_ranges: usize,
+    /// Parts that tasks of their own take; 1 where a task takes all.
+    spread: usize,
+    /// Where its partial sums begin, and how many numbers they are.
+    kept: Range<usize>,
+}
+
+impl Plan {
+    /// Many rows are work for all threads, a KV head at a time, whose pages stay in cache. Few rows wait for memory, which
+    /// is fastest when it is read in order, all heads of a page one after the other: threads share the parts and slices,
+    /// and the heads only where there are too few of these.
+    fn of(cpu: &Cpu, work: &Work, slices: usize, before: Option<&Plan>) -> Plan {
+        let Attention { heads, kv_heads, value_dim, .. } = *work.attention;
+        let rows = work.placed.rows.clone();
+        let rows_together = (TOGETHER / (heads / kv_heads)).max(1);
+        let blocks = rows.len().div_ceil(rows_together);
+        let spread = if blocks == 1 { work.parts(rows.clone()).len().max(1) } else { 1 };
+        let heads_together = match (blocks, cpu.pool.threads()) {
+            (1, 1) => kv_heads,
+            (1, threads) => (kv_heads * spread * slices / (2 * threads)).clamp(1, kv_heads),
+            _ => 1,
+        };
+        let numbers = if spread > 1 { spread * rows.len() * heads * (value_dim + 2) } else { 0 };
+        let start = before.map_or(0, |plan| plan.kept.end);
+        Plan {
+            first_task: before.map_or(0, |plan| plan.first_task + plan.tasks()),
+            rows_together,
+            blocks,
+            heads_together,
+            head_ranges: kv_heads.div_ceil(heads_together),
+            spread,
+            kept: start..start + numbers,
+        }
+    }
+
+    fn tasks(&self) -> usize {
+        self.blocks * self.head_ranges * self.spread
+    }
+
+    /// The queries of a task, and which part is its own where they are spread.
+    fn task(&self, task: usize, work: &Work) -> (Queries, usize) {
+        let (task, part) = (task / self.spread, task % self.spread);
+        let placed = &work.placed.rows;
+        // the last rows see most: they go first, so that no thread is left with a long one at the end
+        let first = placed.start + (self.blocks - 1 - task / self.head_ranges) * self.rows_together;
+        let head = task % self.head_ranges * self.heads_together;
+        let kv_heads = head..(head + self.heads_together).min(work.attention.kv_heads);
+        (Queries { rows: first..(first + self.rows_together).min(placed.end), kv_heads }, part)
+    }
+}
+
+/// `out[row][head] = softmax(scale * q . k) v` for the rows of so many slices in `out`, `[rows, heads * value dim]`, all of
+/// them in one region.
 ///
 /// Pages are taken in parts of [`PAGES_OF_A_PART`], counted from the sequence's beginning, each with sums of its own that
 /// are joined one after the other, whether one thread or several have made them: a row's result is the same in every bit
 /// with any number of threads and of rows beside it.
-pub(crate) fn attend(cpu: &Cpu, work: &Work, partial: &mut Vec<f32>, out: &mut [f32]) {
-    let Attention { heads, kv_heads, value_dim, .. } = *work.attention;
-    let rows_together = (TOGETHER / (heads / kv_heads)).max(1);
-    let placed = &work.placed.rows;
-    let blocks = placed.len().div_ceil(rows_together);
-    let parts = work.parts(placed.clone());
-    // Many rows are work for all threads, a KV head at a time, whose pages stay in cache. Few rows wait for memory, which
-    // is fastest when it is read in order, all heads of a page one after the other: threads share the parts, and the
-    // heads only where there are too few of these.
-    let apart = blocks == 1 && parts.len() > 1;
-    let spread = if apart { parts.len() } else { 1 };
-    let heads_together = match (blocks, cpu.pool.threads()) {
-        (1, 1) => kv_heads,
-        (1, threads) => (kv_heads * spread / (2 * threads)).clamp(1, kv_heads),
-        _ => 1,
-    };
-    let head_ranges = kv_heads.div_ceil(heads_together);
-    let kept = if apart { spread * placed.len() * heads * (value_dim + 2) } else { 0 };
+pub(crate) fn attend<'a>(
+    cpu: &Cpu,
+    slices: usize,
+    work: &(dyn Fn(usize) -> Work<'a> + Sync),
+    shared: &mut Shared,
+    out: &mut [f32],
+) {
+    let Shared { plans, partial } = shared;
+    plans.clear();
+    for slice in 0..slices {
+        plans.push(Plan::of(cpu, &work(slice), slices, plans.last()));
+    }
+    let Some(last) = plans.last() else { return };
+    let (tasks, kept) = (last.first_task + last.tasks(), last.kept.end);
     if partial.len() < kept {
         partial.resize(kept, 0.0);
     }
-    let (out, shared) = (Shares::new(out), Shares::new(&mut partial[..kept]));
-    cpu.pool.for_chunks(blocks * head_ranges * spread, 1, &|_, range| {
+    let (out, sums) = (Shares::new(out), Shares::new(&mut partial[..kept]));
+    let plans = &*plans;
+    cpu.pool.for_chunks(tasks, 1, &|_, range| {
         SCRATCH.with_borrow_mut(|scratch| {
             for task in range {
-                let (task, part) = (task / spread, task % spread);
-                // the last rows see most: they go first, so that no thread is left with a long one at the end
-                let first = placed.start + (blocks - 1 - task / head_ranges) * rows_together;
-                let rows = first..(first + rows_together).min(placed.end);
-                let head = task % head_ranges * heads_together;
-                let queries = Queries { rows, kv_heads: head..(head + heads_together).min(kv_heads) };
-                scratch.begin(cpu, work, &queries);
-                if apart {
-                    let own = parts.start + part;
-                    page_by_page(cpu, work, &queries, own..own + 1, scratch);
-                    scratch.keep(work, &queries, part, &shared);
+                let slice = plans.partition_point(|plan| plan.first_task <= task) - 1;
+                let (plan, work) = (&plans[slice], work(slice));
+                let (queries, part) = plan.task(task - plan.first_task, &work);
+                scratch.begin(cpu, &work, &queries);
+                if plan.spread > 1 {
+                    let own = work.parts(work.placed.rows.clone()).start + part;
+                    page_by_page(cpu, &work, &queries, own..own + 1, scratch);
+                    scratch.keep(&work, &queries, plan.kept.start, part, &sums);
                 } else {
-                    page_by_page(cpu, work, &queries, work.parts(queries.rows.clone()), scratch);
-                    scratch.finish(cpu, work, &queries, &out);
+                    page_by_page(cpu, &work, &queries, work.parts(queries.rows.clone()), scratch);
+                    scratch.finish(cpu, &work, &queries, &out);
                 }
             }
         });
     });
-    if apart {
-        join_parts(cpu, work, spread, partial, &out);
+    for (slice, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.spread > 1) {
+        join_parts(cpu, &work(slice), plan.spread, &partial[plan.kept.clone()], &out);
     }
 }
 
@@ -164,6 +225,11 @@ fn page_by_page(cpu: &Cpu, work: &Work, queries: &Queries, parts: Range<usize>, 
     let all = work.pages(queries.rows.clone());
     let end = queries.rows.clone().map(|row| work.seen(row).end).max().unwrap_or(0);
     let of_a_head = queries.of_a_head(attention);
+    if parts.len() > 1 {
+        scratch.joined.clear();
+        scratch.joined.resize(scratch.rows.len(), Total::NOTHING);
+        scratch.joined_sums.resize(scratch.sums.len(), 0.0);
+    }
     for part in parts.clone() {
         let own = part * PAGES_OF_A_PART..(part + 1) * PAGES_OF_A_PART;
         let pages = all.start.max(own.start)..all.end.min(own.end);
@@ -231,9 +297,6 @@ impl Scratch {
         self.weights.resize(count.min(TOGETHER), [0; PAGE]);
         self.sums.clear();
         self.sums.resize(count * value_dim, 0.0);
-        self.joined.clear();
-        self.joined.resize(count, Total::NOTHING);
-        self.joined_sums.resize(count * value_dim, 0.0);
         self.keys.resize(width * PAGE, 0);
         self.values.resize(value_dim * PAGE, 0);
     }
@@ -305,13 +368,12 @@ impl Scratch {
         }
     }
 
-    /// Keeps the sums of a part in `[parts][rows of the slice][heads][value dim + 2]`: weighted sum, largest score, sum
-    /// of weights.
-    fn keep(&self, work: &Work, queries: &Queries, part: usize, partial: &Shares<f32>) {
+    /// Keeps the sums of a part among those of its slice, which begin at `first`.
+    fn keep(&self, work: &Work, queries: &Queries, first: usize, part: usize, partial: &Shares<f32>) {
         let Attention { heads, value_dim, .. } = *work.attention;
         let placed = &work.placed.rows;
         for ((row, head), total, sums) in self.results(work, queries) {
-            let start = ((part * placed.len() + row - placed.start) * heads + head) * (value_dim + 2);
+            let start = first + ((part * placed.len() + row - placed.start) * heads + head) * (value_dim + 2);
             // SAFETY: every (part, row, head) belongs to one task.
             let kept = unsafe { partial.range(start..start + value_dim + 2) };
             kept[..value_dim].copy_from_slice(sums);

@@ -1,7 +1,7 @@
 //! Windowed caches against full ones.
 
 use super::cache::{CacheShape, LayerKv, SLACK};
-use super::{Work, attend};
+use super::{Shared, Work, attend};
 use crate::Cpu;
 use crate::kernels::{Isa, Kernels, PAGE};
 use crate::sequences::Placed;
@@ -72,9 +72,9 @@ fn attended(cpu: &Cpu, attention: &Attention, kv: &LayerKv, first: usize, rows: 
     let queries: Vec<f32> = (first..first + rows).flat_map(|at| numbers(at, width, 3)).collect();
     let placed = Placed { sequence: SequenceId(0), rows: 0..rows, first };
     let sinks = sinks(attention);
-    let work = Work { attention, kv, placed: &placed, queries: &queries, sinks: &sinks };
+    let work = |_| Work { attention, kv, placed: &placed, queries: &queries, sinks: &sinks };
     let mut out = vec![f32::NAN; rows * attention.heads * attention.value_dim];
-    attend(cpu, &work, &mut Vec::new(), &mut out);
+    attend(cpu, 1, &work, &mut Shared::default(), &mut out);
     out
 }
 

@@ -8,7 +8,7 @@ use super::rotation::Rotation;
 use super::seam::Seam;
 use crate::Cpu;
 use crate::attention::cache::{CacheShape, LayerKv};
-use crate::attention::{Work, attend};
+use crate::attention::{Shared, Work, attend};
 use crate::matrix::{Matrix, Product, multiply};
 use crate::pool::Shares;
 use crate::sequences::Sequences;
@@ -50,7 +50,7 @@ pub(super) struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
     attended: Vec<f32>,
-    partial: Vec<f32>,
+    partial: Shared,
 }
 
 impl AttentionBlock {
@@ -97,11 +97,15 @@ impl AttentionBlock {
         let output = &self.output.matrix;
         let width = output.columns();
         attended.resize(rows * width, 0.0);
-        for placed in step.placed {
-            let kv = &*sequences.get_mut(placed.sequence)?.kv[self.spec.cached_by(index)].attention()?;
-            let work = Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks };
-            attend(cpu, &work, partial, attended);
-        }
+        let (cached_by, sequences) = (self.spec.cached_by(index), &*sequences);
+        let work = |slice: usize| {
+            let placed = &step.placed[slice];
+            let sequence =
+                sequences.get(placed.sequence).expect("a step's sequences were looked up at its beginning");
+            let kv = sequence.kv[cached_by].of_attention();
+            Work { attention: &self.spec, kv, placed, queries, sinks: &self.sinks }
+        };
+        attend(cpu, step.placed.len(), &work, partial, attended);
         if self.spec.output_gate {
             // attended *= sigmoid(gates)
             activations.prepare_numbers(cpu, rows, width, output.needs(), &|row, columns, closed| {

@@ -71,6 +71,17 @@ impl LayerCache {
         }
     }
 
+    /// The same, to read.
+    ///
+    /// # Panics
+    /// When the layer has another mixer; [`attention`](Self::attention) has found that out before.
+    pub(super) fn of_attention(&self) -> &LayerKv {
+        match self {
+            LayerCache::Attention(kv) => kv,
+            _ => unreachable!("a layer attends to what an attention layer has cached"),
+        }
+    }
+
     /// The cache of a latent attention layer.
     pub(super) fn latent(&mut self) -> Result<&mut LatentKv, ExecutorError> {
         match self {
