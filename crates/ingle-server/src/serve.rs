@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 /// The longest that a request's headers may take to arrive.
 const HEADER_TIME: Duration = Duration::from_secs(15);
 /// Most bytes of them.
-const MOST_HEADERS: usize = 64 * 1024;
+const MOST_HEADERS: usize = 16 * 1024;
 /// Most connections at a time.
 const MOST_CONNECTIONS: usize = 1024;
 
@@ -103,8 +103,9 @@ impl Serving {
         let listener = runtime
             .block_on(TcpListener::bind(address))
             .map_err(|error| ServeError::Listen { address, error })?;
-        // whoever opens it to others is called by names that this machine cannot know; keys guard it then
-        let hosts = Hosts { names: host_names, origins, any: beyond };
+        // whoever opens it to others is called by names that this machine cannot know; keys guard it then, and without
+        // keys the names have to be told
+        let hosts = Hosts { names: host_names, origins, beyond, any: beyond && keys.is_some() };
         let app = Arc::new(App::new(Models::new(served), keys, hosts, most_body, log));
         Ok(Serving { runtime, listener, app, drain })
     }

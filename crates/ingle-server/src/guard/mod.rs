@@ -61,7 +61,8 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
 /// Who asks, if they may.
 fn check(app: &App, request: &Request) -> Result<Client, Problem> {
     let headers = request.headers();
-    let host = headers.get(header::HOST).or_else(|| headers.get("x-forwarded-host"));
+    // what a proxy says of itself (X-Forwarded-Host) anybody can say
+    let host = headers.get(header::HOST);
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let host = authority.or_else(|| host.and_then(|host| host.to_str().ok()).map(str::to_owned));
     if !host.as_deref().is_some_and(|host| app.hosts.allows_host(host)) {

@@ -12,7 +12,10 @@ pub(crate) struct Hosts {
     pub(crate) names: Vec<String>,
     /// Origins of pages, such as `http://localhost:3000`.
     pub(crate) origins: Vec<String>,
-    /// Whether any name will do: the server is meant to be reached from elsewhere, and has keys.
+    /// Whether the server is meant to be reached from elsewhere: any address will do then, because what a browser was
+    /// told to send to an address it does send there. A name may have been pointed here by somebody else.
+    pub(crate) beyond: bool,
+    /// Whether any name will do, too: a page that was pointed here has no key.
     pub(crate) any: bool,
 }
 
@@ -20,6 +23,7 @@ impl Hosts {
     pub(crate) fn allows_host(&self, host: &str) -> bool {
         self.any
             || is_loopback(without_port(host))
+            || self.beyond && without_port(host).parse::<std::net::IpAddr>().is_ok()
             || self.names.iter().any(|name| same(name, without_port(host)))
     }
 
@@ -67,6 +71,17 @@ mod tests {
         for other in
             ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:1"]
         {
+            assert!(!hosts.allows_host(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_open_server_without_keys_is_called_by_addresses_or_by_names_it_was_told() {
+        let hosts = Hosts { names: vec!["box.home".into()], beyond: true, ..Hosts::default() };
+        for ours in ["10.0.0.1:11435", "[fe80::1]:80", "box.home", "localhost"] {
+            assert!(hosts.allows_host(ours), "{ours}");
+        }
+        for other in ["", "evil.example", "10.0.0.1.evil.example:80"] {
             assert!(!hosts.allows_host(other), "{other}");
         }
     }

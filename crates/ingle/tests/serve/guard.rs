@@ -73,6 +73,27 @@ fn pages_and_names_from_elsewhere_are_refused() {
 }
 
 #[test]
+fn an_open_server_without_keys_is_not_found_by_strangers_names() {
+    let server =
+        Server::start(&["ember", "--host", "0.0.0.0", "--insecure-no-keys", "--allow-host", "box.home"]);
+    let get = |host: &str| server.send("GET", "/v1/models", &[&format!("Host: {host}")], "");
+    get("evil.example").error(403);
+    get("10.1.2.3:11435").good();
+    get("box.home").good();
+    // what anybody can write is believed by nobody
+    let bare = "GET /v1/models HTTP/1.0\r\nX-Forwarded-Host: localhost\r\n\r\n";
+    server.raw(bare.as_bytes()).error(403);
+}
+
+#[test]
+fn headers_without_end_are_cut_off() {
+    let server = Server::ember();
+    let long = format!("X-Long: {}", "y".repeat(40_000));
+    assert_eq!(server.send("GET", "/health", &[&long], "").status, 431);
+    server.get("/health").good();
+}
+
+#[test]
 fn forms_of_web_pages_are_refused() {
     let server = Server::ember();
     let body = json!({"messages": user("hi")}).to_string();
