@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Served {
     /// The name that requests call it by.
     pub id: String,
+    /// Other names that it answers to.
+    pub aliases: Vec<String>,
     /// Answers.
     pub engine: Engine,
     /// Seconds since 1970 at which it was loaded.
@@ -17,7 +19,17 @@ pub struct Served {
 impl Served {
     /// A loaded model under a name.
     pub fn new(id: String, engine: Engine) -> Served {
-        Served { id, engine, created: now() }
+        Served { id, aliases: Vec::new(), engine, created: now() }
+    }
+
+    /// The same under further names.
+    #[must_use]
+    pub fn with_aliases(self, aliases: Vec<String>) -> Served {
+        Served { aliases, ..self }
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
 }
 
@@ -47,7 +59,7 @@ impl Models {
     pub(crate) fn find(&self, name: Option<&str>) -> Result<&Served, Problem> {
         let found = match name {
             None => self.served.first(),
-            Some(name) => self.served.iter().find(|served| served.id == name),
+            Some(name) => self.served.iter().find(|served| served.is_called(name)),
         };
         found.ok_or_else(|| {
             let name: String = name.unwrap_or_default().chars().take(200).collect();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 fn document(served: &Served) -> Value {
     let about = served.engine.about();
     json!({
-        "id": served.id, "object": "model", "created": served.created, "owned_by": "local",
+        "id": served.id, "aliases": served.aliases, "object": "model", "created": served.created, "owned_by": "local",
         "context_length": about.context, "parameters": about.spec.parameters(), "weight_bytes": about.weight_bytes,
         "architecture": about.spec.architecture,
     })

@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// What requests call the model [default: its file's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Another name that requests may call it by; may be given several times
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
     /// The address to listen at; beyond this machine it needs keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -122,7 +125,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         guess: !args.no_guessing,
     };
     let id = args.name.clone().unwrap_or_else(|| id(&name));
-    let served = Served::new(id.clone(), Engine::start(model, &options));
+    let served = Served::new(id.clone(), Engine::start(model, &options)).with_aliases(args.alias.clone());
     let serving = Serving::start(
         vec![served],
         ServeOptions {
