@@ -93,6 +93,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(openai::chat::chat))
         .route("/v1/completions", post(openai::completions::completions))
         .route("/v1/embeddings", post(openai::embeddings::embeddings))
+        .route("/v1/rerank", post(openai::rerank::rerank))
+        .route("/rerank", post(openai::rerank::rerank))
         .fallback(nothing_there)
         .method_not_allowed_fallback(another_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))

@@ -5,8 +5,11 @@ use crate::models::Served;
 use crate::problem::Problem;
 use ingle_engine::engine::Request;
 use ingle_engine::sampling::{Logprobs, SamplingOverrides};
-use ingle_engine::{ChatRequest, EngineError, Event, Flow, GenerateOptions, Outcome, Reading, Ticket};
+use ingle_engine::{
+    ChatRequest, EngineError, Event, Flow, GenerateOptions, Language, Outcome, Reading, Ticket,
+};
 use ingle_text::{Specials, ToolCall};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,6 +19,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub(crate) enum Input {
     /// A conversation, through the model's template.
     Chat(ChatRequest),
+    /// A conversation whose last message is the assistant's, and is to go on.
+    Continue(ChatRequest),
     /// Text to continue; control tokens spelled in it mean themselves.
     Text(String),
     /// Tokens to continue.
@@ -35,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) choices: usize,
     /// Who asks.
     pub(crate) client: String,
+    /// Higher goes first.
+    pub(crate) priority: i32,
 }
 
 /// What an adapter is told of an answer.
@@ -53,10 +60,16 @@ pub(crate) enum Told {
 pub(crate) struct Answers {
     told: UnboundedReceiver<(usize, Told)>,
     _tickets: Vec<Ticket>,
-    pub(crate) prompt: Vec<u32>,
+    /// What is answered. With several, the answers to the first one come first.
+    pub(crate) prompts: Vec<Vec<u32>>,
 }
 
 impl Answers {
+    /// Tokens of all prompts.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.prompts.iter().map(Vec::len).sum()
+    }
+
     /// What comes next, and of which answer; `None` when the engine is gone.
     pub(crate) async fn next(&mut self) -> Option<(usize, Told)> {
         self.told.recv().await
@@ -81,13 +94,50 @@ impl Answers {
 }
 
 /// The prompt's tokens.
-fn tokens(served: &Served, input: &Input) -> Result<Vec<u32>, EngineError> {
-    let language = served.engine.language();
+///
+/// # Errors
+/// What the tokenizer or the template refuses, and messages that cannot go on.
+pub(crate) fn tokens(language: &Language, input: &Input) -> Result<Vec<u32>, Problem> {
     match input {
-        Input::Chat(request) => language.render(request),
-        Input::Text(text) => Ok(language.tokenizer().encode_with_bos(text, Specials::Parse)?),
+        Input::Chat(request) => Ok(language.render(request)?),
+        Input::Continue(request) => continued(language, request),
+        Input::Text(text) => {
+            Ok(language.tokenizer().encode_with_bos(text, Specials::Parse).map_err(EngineError::from)?)
+        }
         Input::Tokens(tokens) => Ok(tokens.clone()),
     }
+}
+
+/// Tokens of a prompt that may matter to what its end means.
+const END: usize = 16;
+
+/// The tokens of a conversation up to the end of its last message, which is not closed: the assistant's turn as the template
+/// opens it, and what was said in it.
+fn continued(language: &Language, request: &ChatRequest) -> Result<Vec<u32>, Problem> {
+    let bad =
+        |what: &str| Problem::field("messages", format!("the last message cannot be continued: {what}"));
+    let Some((last, before)) = request.messages.split_last() else { return Err(bad("there is none")) };
+    if !last.tool_calls.is_empty() || last.reasoning.is_some() {
+        return Err(bad("it has thoughts or calls, and only text goes on"));
+    }
+    let said = match &last.content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
+        _ => String::new(),
+    };
+    let mut open = ChatRequest { messages: before.to_vec(), ..request.clone() };
+    // what is said comes after thinking
+    for name in ["enable_thinking", "thinking"] {
+        open.variables.entry(name).or_insert(false.into());
+    }
+    let mut tokens = language.render(&open)?;
+    let tokenizer = language.tokenizer();
+    let end = tokenizer.decode(&tokens[tokens.len().saturating_sub(END)..]).map_err(EngineError::from)?;
+    if language.dialect().opens_reasoning(&end) || language.dialect().name() == "harmony" {
+        return Err(bad("with this model, an answer does not begin with what is said; leave it out"));
+    }
+    tokens.extend(tokenizer.encode(&said, Specials::AsText).map_err(EngineError::from)?);
+    Ok(tokens)
 }
 
 /// Hands a request to the engine.
@@ -100,9 +150,23 @@ pub(crate) async fn submit(
     metrics: &Arc<Metrics>,
     ask: Ask,
 ) -> Result<Answers, Problem> {
+    submit_all(models, model, metrics, ask, Vec::new()).await
+}
+
+/// The same with further inputs, of which each gets as many answers as the first.
+///
+/// # Errors
+/// As [`submit`], of any of them: then none is answered.
+pub(crate) async fn submit_all(
+    models: &Arc<crate::models::Models>,
+    model: Option<&str>,
+    metrics: &Arc<Metrics>,
+    ask: Ask,
+    further: Vec<Input>,
+) -> Result<Answers, Problem> {
     let (models, metrics, model) = (models.clone(), metrics.clone(), model.map(str::to_owned));
     // templates and long texts take their time: others shall not wait for it
-    blocking(move || submit_here(models.find(model.as_deref())?, &metrics, &ask)).await
+    blocking(move || submit_here(models.find(model.as_deref())?, &metrics, &ask, &further)).await
 }
 
 /// Runs what computes on a thread for that.
@@ -115,43 +179,55 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn submit_here(served: &Served, metrics: &Arc<Metrics>, ask: &Ask) -> Result<Answers, Problem> {
+fn submit_here(
+    served: &Served,
+    metrics: &Arc<Metrics>,
+    ask: &Ask,
+    further: &[Input],
+) -> Result<Answers, Problem> {
     let language = served.engine.language();
-    let prompt = tokens(served, &ask.input)?;
+    let inputs = || std::iter::once(&ask.input).chain(further);
+    // all of them are looked at before anything is computed
+    let prompts: Vec<Vec<u32>> = inputs().map(|input| tokens(language, input)).collect::<Result<_, _>>()?;
     let vocabulary = served.engine.about().spec.vocabulary;
-    if let Some(token) = prompt.iter().find(|&&token| token as usize >= vocabulary) {
+    if let Some(token) = prompts.iter().flatten().find(|&&token| token as usize >= vocabulary) {
         return Err(Problem::field(
             "prompt",
             format!("there is no token {token}: the vocabulary has {vocabulary}"),
         ));
     }
-    let reading = match &ask.input {
-        Input::Chat(request) => Reading::Message { tools: request.tools.clone() },
-        Input::Text(_) | Input::Tokens(_) => Reading::Text,
-    };
-    let mut options = GenerateOptions {
-        sampling: language.defaults().resolve(&ask.sampling).map_err(EngineError::from)?,
-        max_tokens: ask.max_tokens,
-        stop: ask.stop.clone(),
-        reading,
-        logprobs: ask.logprobs,
-    };
-    let seed = options.sampling.seed;
+    let sampling = language.defaults().resolve(&ask.sampling).map_err(EngineError::from)?;
+    let seed = sampling.seed;
     let (sender, told) = unbounded_channel();
-    let mut tickets = Vec::with_capacity(ask.choices);
-    for choice in 0..ask.choices {
-        // every answer has a seed of its own, and the first one the seed that was asked for
-        options.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));
-        let request = Request {
-            prompt: prompt.clone(),
-            options: options.clone(),
-            client: ask.client.clone(),
-            ..Request::default()
+    let mut tickets = Vec::with_capacity(ask.choices * prompts.len());
+    for (input, prompt) in inputs().zip(&prompts) {
+        let reading = match input {
+            Input::Chat(request) | Input::Continue(request) => {
+                Reading::Message { tools: request.tools.clone() }
+            }
+            Input::Text(_) | Input::Tokens(_) => Reading::Text,
         };
-        let (on_event, on_end) = listeners(choice, &sender, metrics);
-        tickets.push(served.engine.submit(request, on_event, on_end)?);
+        for choice in 0..ask.choices {
+            let mut options = GenerateOptions {
+                sampling: sampling.clone(),
+                max_tokens: ask.max_tokens,
+                stop: ask.stop.clone(),
+                reading: reading.clone(),
+                logprobs: ask.logprobs,
+            };
+            // every answer has a seed of its own, and the first one the seed that was asked for
+            options.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));
+            let request = Request {
+                prompt: prompt.clone(),
+                options,
+                client: ask.client.clone(),
+                priority: ask.priority,
+            };
+            let (on_event, on_end) = listeners(tickets.len(), &sender, metrics);
+            tickets.push(served.engine.submit(request, on_event, on_end)?);
+        }
     }
-    Ok(Answers { told, _tickets: tickets, prompt })
+    Ok(Answers { told, _tickets: tickets, prompts })
 }
 
 /// What passes on what the engine says of an answer, and measures it.

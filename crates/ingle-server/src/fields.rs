@@ -81,7 +81,12 @@ impl Fields {
         }
     }
 
-    /// Whatever is left.
+    /// A field as it is, which stays to be taken.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
+    /// Whether a field is there and not null.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.fields.get(name).is_some_and(|value| !value.is_null())
     }

@@ -1,7 +1,7 @@
 //! Routes of no API: health, metrics, tokens, templates.
 
 use crate::app::{App, answer};
-use crate::ask::blocking;
+use crate::ask::{self, blocking};
 use crate::fields::Fields;
 use crate::guard;
 use crate::openai;
@@ -67,15 +67,17 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Respo
     .await
 }
 
-/// A conversation as the model's template writes it: `{messages, model?, tools?, chat_template_kwargs?}`.
+/// A conversation as the model's template writes it: `{messages, model?, tools?, chat_template_kwargs?,
+/// reasoning_effort?, continue_final_message?, add_generation_prompt?}`.
 pub(crate) async fn apply_template(State(app): State<Arc<App>>, body: Body) -> Response {
     respond(app, body, |app, mut fields| {
         let model = fields.optional::<String>("model")?;
-        let request = openai::messages::conversation(&mut fields)?;
-        let warnings = fields.finish()?;
+        let conversation = openai::messages::conversation(&mut fields)?;
+        let mut warnings = fields.finish()?;
         let served = app.models.find(model.as_deref())?;
         let language = served.engine.language();
-        let tokens = language.render(&request)?;
+        warnings.extend(conversation.variables.unread(language));
+        let tokens = ask::tokens(language, &conversation.input())?;
         let text = language.tokenizer().decode(&tokens).map_err(EngineError::from)?;
         Ok(with_warnings(json!({"prompt": text}), warnings))
     })

@@ -1,11 +1,13 @@
 //! `POST /v1/chat/completions`
 
+use super::constraint::constraint_of;
 use super::stream::{self, Chunks};
 use super::{
-    chat_logprob, choices, fingerprint, finish_reason, messages, notices, sampling, stop, streaming, usage,
+    Outcomes, chat_logprob, choices, fingerprint, finish_reason, messages, notices, one_of, priority,
+    sampling, stop, streaming, usage,
 };
 use crate::app::{App, answer, event_stream};
-use crate::ask::{self, Ask, Input, Told};
+use crate::ask::{self, Ask, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
 use crate::models::now;
@@ -33,22 +35,16 @@ struct Chat {
     stream: bool,
     /// Whether a stream counts at its end.
     counts: bool,
+    /// What is to reach the template, by the field that says so.
+    variables: messages::Variables,
     warnings: Vec<String>,
 }
 
 fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
     let model = fields.optional("model")?;
     let (stream, counts) = streaming(&mut fields)?;
-    let mut request = messages::conversation(&mut fields)?;
-    match fields.optional::<Value>("tool_choice")? {
-        None => {}
-        Some(Value::String(choice)) if choice == "auto" => {}
-        Some(Value::String(choice)) if choice == "none" => request.tools.clear(),
-        Some(_) => {
-            let message = "`tool_choice` can be `auto` or `none` here: no call can be forced yet";
-            return Err(Problem::field("tool_choice", message));
-        }
-    }
+    let conversation = messages::conversation(&mut fields)?;
+    constraint_of(&mut fields)?;
     match fields.optional("parallel_tool_calls")? {
         None | Some(true) => {}
         Some(false) => {
@@ -57,15 +53,9 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
             return Err(Problem::field("parallel_tool_calls", message));
         }
     }
-    match fields.optional::<Value>("response_format")? {
-        Some(format) if format.get("type").and_then(Value::as_str) != Some("text") => {
-            let message = "`response_format` can only be `text` here: answers cannot be held to a schema yet";
-            return Err(Problem::field("response_format", message));
-        }
-        _ => {}
-    }
     let limit = fields.number("max_completion_tokens", 0, usize::MAX)?;
-    let max_tokens = fields.number("max_tokens", 0, usize::MAX)?;
+    let max_tokens =
+        one_of("max_completion_tokens", limit, "max_tokens", fields.number("max_tokens", 0, usize::MAX)?)?;
     let wants_logprobs = fields.optional("logprobs")?.unwrap_or(false);
     let top = fields.number("top_logprobs", 0, MOST_LOGPROBS)?;
     if top.is_some() && !wants_logprobs {
@@ -73,15 +63,16 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
     }
     let ask = Ask {
         sampling: sampling(&mut fields)?,
-        max_tokens: limit.or(max_tokens),
+        max_tokens,
         stop: stop(&mut fields)?,
         logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
         choices: choices(&mut fields)?,
         client,
-        input: Input::Chat(request),
+        priority: priority(&mut fields)?,
+        input: conversation.input(),
     };
     fields.without_effect(&WITHOUT_EFFECT);
-    Ok(Chat { model, ask, stream, counts, warnings: fields.finish()? })
+    Ok(Chat { model, ask, stream, counts, variables: conversation.variables, warnings: fields.finish()? })
 }
 
 pub(crate) async fn chat(
@@ -96,12 +87,14 @@ pub(crate) async fn chat(
 }
 
 async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
-    let Chat { model, ask, stream, counts, mut warnings } = read(super::fields(app, body).await?, client)?;
+    let Chat { model, ask, stream, counts, variables, mut warnings } =
+        read(super::fields(app, body).await?, client)?;
     let served = app.models.find(model.as_deref())?;
     let frame = Frame { id: app.id("chatcmpl-"), created: now(), model: served.id.clone() };
+    warnings.extend(variables.unread(served.engine.language()));
     let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
     let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
-    let prompt = answers.prompt.len();
+    let prompt = answers.prompt_tokens();
     if stream {
         let chunks = Stream {
             app: app.clone(),
@@ -113,7 +106,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
             begun: vec![false; choices],
             chosen: vec![Vec::new(); choices],
             calls: vec![0; choices],
-            outcomes: Vec::new(),
+            outcomes: Outcomes::default(),
         };
         return Ok(event_stream(stream::body(answers, chunks, choices)));
     }
@@ -138,7 +131,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     warnings.extend(notices(&outcomes));
     let mut document = frame.document("chat.completion");
     document.insert("choices".into(), json!(all));
-    document.insert("usage".into(), usage(prompt, &outcomes));
+    document.insert("usage".into(), usage(prompt, &outcomes, choices));
     Ok(answer(&with_warnings(Value::Object(document), warnings)))
 }
 
@@ -212,7 +205,7 @@ struct Stream {
     /// Logprobs that wait for what they say.
     chosen: Vec<Vec<Value>>,
     calls: Vec<usize>,
-    outcomes: Vec<Outcome>,
+    outcomes: Outcomes,
 }
 
 impl Stream {
@@ -278,7 +271,7 @@ impl Chunks for Stream {
                 let mut chunks =
                     if self.begun[at] { Vec::new() } else { self.delta(at, json!({"content": ""}), None) };
                 chunks.push(self.chunk(last));
-                self.outcomes.push(*outcome);
+                self.outcomes.add(at, *outcome);
                 chunks
             }
             Told::Ended(Err(_)) => Vec::new(),
@@ -286,12 +279,13 @@ impl Chunks for Stream {
     }
 
     fn end(&mut self) -> Vec<Value> {
-        self.warnings.extend(notices(&self.outcomes));
+        let outcomes = self.outcomes.in_order();
+        self.warnings.extend(notices(&outcomes));
         let mut chunks = Vec::new();
         if self.counts || !self.warnings.is_empty() {
             let mut chunk = self.chunk(json!([]));
             if self.counts {
-                chunk["usage"] = usage(self.prompt, &self.outcomes);
+                chunk["usage"] = usage(self.prompt, &outcomes, outcomes.len().max(1));
             }
             chunks.push(with_warnings(chunk, std::mem::take(&mut self.warnings)));
         }

@@ -2,11 +2,11 @@
 
 use super::stream::{self, Chunks};
 use super::{
-    choices, fields, fingerprint, finish_reason, finite, notices, sampling, stop, streaming, token_text,
-    usage,
+    Outcomes, choices, fields, fingerprint, finish_reason, finite, notices, priority, sampling, stop,
+    streaming, token_text, usage,
 };
 use crate::app::{App, answer, event_stream};
-use crate::ask::{self, Answers, Ask, Input, Told};
+use crate::ask::{self, Ask, Input, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
 use crate::models::{Served, now};
@@ -17,7 +17,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use ingle_engine::sampling::Logprobs;
-use ingle_engine::{EngineError, Outcome};
+use ingle_engine::{EndReason, EngineError, Outcome};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -25,13 +25,16 @@ use std::sync::Arc;
 const MOST_LOGPROBS: usize = 20;
 /// Most prompts of a request.
 const MOST_PROMPTS: usize = 256;
+/// Most answers to all of them.
+const MOST_ANSWERS: usize = 512;
 /// Tokens to make where nobody says how many, as the API has it.
 const USUAL_TOKENS: usize = 16;
 
 struct Completions {
     model: Option<String>,
-    prompts: Vec<Input>,
     ask: Ask,
+    /// The prompts after the first.
+    further: Vec<Input>,
     echo: bool,
     stream: bool,
     counts: bool,
@@ -41,7 +44,8 @@ struct Completions {
 fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
     let model = fields.optional("model")?;
     let (stream, counts) = streaming(&mut fields)?;
-    let prompts = prompts(fields.required("prompt")?)?;
+    let mut prompts = prompts(fields.required("prompt")?)?;
+    let first = prompts.remove(0);
     let echo = fields.optional("echo")?.unwrap_or(false);
     let logprobs = fields.number("logprobs", 0, MOST_LOGPROBS)?;
     if echo && logprobs.is_some() {
@@ -69,16 +73,11 @@ fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
         logprobs,
         choices: choices(&mut fields)?,
         client,
-        input: Input::Tokens(Vec::new()),
+        priority: priority(&mut fields)?,
+        input: first,
     };
-    if stream && prompts.len() > 1 {
-        return Err(Problem::field(
-            "prompt",
-            "a stream takes one prompt; send the others in requests of their own",
-        ));
-    }
     fields.without_effect(&["user"]);
-    Ok(Completions { model, prompts, ask, echo, stream, counts, warnings: fields.finish()? })
+    Ok(Completions { model, ask, further: prompts, echo, stream, counts, warnings: fields.finish()? })
 }
 
 /// A text, a list of texts, tokens, or lists of tokens.
@@ -128,74 +127,66 @@ pub(crate) async fn completions(
 }
 
 async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
-    let Completions { model, prompts, ask, echo, stream, counts, mut warnings } =
+    let Completions { model, ask, further, echo, stream, counts, mut warnings } =
         read(fields(app, body).await?, client)?;
     let served = app.models.find(model.as_deref())?;
     let frame = Frame { id: app.id("cmpl-"), created: now(), model: served.id.clone() };
     let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
-    let mut under_way = Vec::with_capacity(prompts.len());
-    for input in prompts {
-        let ask = Ask { input, ..ask.clone() };
-        under_way.push(ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?);
+    if choices * (further.len() + 1) > MOST_ANSWERS {
+        let message =
+            format!("`n` answers to each prompt are more than {MOST_ANSWERS}; send several requests");
+        return Err(Problem::field("n", message));
     }
-    if stream && let Some(answers) = under_way.pop() {
-        let prompt = answers.prompt.clone();
-        let echoed = if echo { said(served, &prompt)? } else { String::new() };
+    let mut answers = ask::submit_all(&app.models, model.as_deref(), &app.metrics, ask, further).await?;
+    let prompt = answers.prompt_tokens();
+    let echoed: Vec<String> = answers
+        .prompts
+        .iter()
+        .map(|prompt| if echo { said(served, prompt) } else { Ok(String::new()) })
+        .collect::<Result<_, _>>()?;
+    // an echo per answer
+    let echoed: Vec<String> =
+        echoed.into_iter().flat_map(|echoed| std::iter::repeat_n(echoed, choices)).collect();
+    let all = echoed.len();
+    if stream {
         let chunks = Stream {
             app: app.clone(),
             frame,
             counts,
             warnings,
-            prompt: prompt.len(),
-            echoed: vec![echoed; choices],
-            logprobs: logprobs.then(|| vec![Tokens::default(); choices]),
-            outcomes: Vec::new(),
+            prompt,
+            choices,
+            echoed,
+            logprobs: logprobs.then(|| vec![Tokens::default(); all]),
+            outcomes: Outcomes::default(),
         };
-        return Ok(event_stream(stream::body(answers, chunks, choices)));
+        return Ok(event_stream(stream::body(answers, chunks, all)));
     }
-    let (mut all, mut every, mut prompt_tokens): (Vec<Value>, Vec<Outcome>, usize) = Default::default();
-    for answers in &mut under_way {
-        let (done, made) = one(served, answers, choices, echo, logprobs).await?;
-        for mut choice in done {
-            choice["index"] = all.len().into();
-            all.push(choice);
-        }
-        prompt_tokens += answers.prompt.len();
-        every.extend(made);
-    }
-    warnings.extend(notices(&every));
-    let mut document = frame.document();
-    document.insert("choices".into(), json!(all));
-    document.insert("usage".into(), usage(prompt_tokens, &every));
-    Ok(answer(&with_warnings(Value::Object(document), warnings)))
-}
-
-/// The answers to one prompt.
-async fn one(
-    served: &Served,
-    answers: &mut Answers,
-    choices: usize,
-    echo: bool,
-    logprobs: bool,
-) -> Result<(Vec<Value>, Vec<Outcome>), Problem> {
-    let echoed = if echo { said(served, &answers.prompt)? } else { String::new() };
-    let mut tokens = vec![Tokens::default(); choices];
+    let mut tokens = vec![(Tokens::default(), Columns::default()); all];
     let outcomes = answers
-        .outcomes(choices, |at, told| {
-            if let Told::Chosen(id, of) = told {
-                tokens[at].add(served, id, &of);
-            }
+        .outcomes(all, |at, told| match (&mut tokens[at], told) {
+            ((tokens, _), Told::Chosen(id, of)) => tokens.add(served, id, &of),
+            ((tokens, columns), Told::Content(text)) => columns.append(tokens.say(&text)),
+            _ => {}
         })
         .await?;
-    let all = outcomes.iter().zip(&tokens).map(|(outcome, tokens)| {
-        json!({
-            "text": format!("{echoed}{}", outcome.text),
-            "index": 0,
-            "logprobs": if logprobs { tokens.document() } else { Value::Null },
-            "finish_reason": finish_reason(outcome),
+    let texts = outcomes.iter().zip(echoed).zip(&mut tokens).enumerate();
+    let texts: Vec<Value> = texts
+        .map(|(index, ((outcome, echoed), (tokens, columns)))| {
+            columns.append(tokens.end(outcome));
+            json!({
+                "text": format!("{echoed}{}", outcome.text),
+                "index": index,
+                "logprobs": if logprobs { columns.document() } else { Value::Null },
+                "finish_reason": finish_reason(outcome),
+            })
         })
-    });
-    Ok((all.collect(), outcomes))
+        .collect();
+    warnings.extend(notices(&outcomes));
+    let mut document = frame.document();
+    document.insert("choices".into(), json!(texts));
+    document.insert("usage".into(), usage(prompt, &outcomes, choices));
+    Ok(answer(&with_warnings(Value::Object(document), warnings)))
 }
 
 fn said(served: &Served, tokens: &[u32]) -> Result<String, Problem> {
@@ -224,26 +215,14 @@ impl Frame {
 
 /// Logprobs in this API's columns.
 #[derive(Clone, Debug, Default)]
-struct Tokens {
+struct Columns {
     tokens: Vec<String>,
     logprobs: Vec<f32>,
     top: Vec<Map<String, Value>>,
     offsets: Vec<usize>,
-    length: usize,
 }
 
-impl Tokens {
-    fn add(&mut self, served: &Served, id: u32, of: &Logprobs) {
-        let language = served.engine.language();
-        let text = token_text(language, id);
-        self.offsets.push(self.length);
-        self.length += text.chars().count();
-        self.tokens.push(text);
-        self.logprobs.push(finite(of.chosen));
-        let top = of.top.iter().map(|&(id, logprob)| (token_text(language, id), json!(finite(logprob))));
-        self.top.push(top.collect());
-    }
-
+impl Columns {
     fn document(&self) -> Value {
         json!({
             "tokens": self.tokens, "token_logprobs": self.logprobs, "top_logprobs": self.top,
@@ -251,10 +230,62 @@ impl Tokens {
         })
     }
 
-    /// What was added since, which then counts as told.
-    fn take(&mut self) -> Tokens {
-        let length = self.length;
-        std::mem::replace(self, Tokens { length, ..Tokens::default() })
+    fn append(&mut self, mut other: Columns) {
+        self.tokens.append(&mut other.tokens);
+        self.logprobs.append(&mut other.logprobs);
+        self.top.append(&mut other.top);
+        self.offsets.append(&mut other.offsets);
+    }
+
+    /// The first `count`, which leave.
+    fn take(&mut self, count: usize) -> Columns {
+        Columns {
+            tokens: self.tokens.drain(..count).collect(),
+            logprobs: self.logprobs.drain(..count).collect(),
+            top: self.top.drain(..count).collect(),
+            offsets: self.offsets.drain(..count).collect(),
+        }
+    }
+}
+
+/// Tokens until what they say is certain: those of a stop text are chosen, and no part of the answer.
+#[derive(Clone, Debug, Default)]
+struct Tokens {
+    waiting: Columns,
+    /// The byte at which each of them begins.
+    begins: Vec<usize>,
+    bytes: usize,
+    characters: usize,
+    /// Bytes of the answer so far.
+    said: usize,
+}
+
+impl Tokens {
+    fn add(&mut self, served: &Served, id: u32, of: &Logprobs) {
+        let language = served.engine.language();
+        let text = token_text(language, id);
+        let top = of.top.iter().map(|&(id, logprob)| (token_text(language, id), json!(finite(logprob))));
+        self.begins.push(self.bytes);
+        self.bytes += language.tokenizer().token_bytes(id).unwrap_or_default().len();
+        self.waiting.offsets.push(self.characters);
+        self.characters += text.chars().count();
+        self.waiting.tokens.push(text);
+        self.waiting.logprobs.push(finite(of.chosen));
+        self.waiting.top.push(top.collect());
+    }
+
+    /// The tokens of what was said just now.
+    fn say(&mut self, text: &str) -> Columns {
+        self.said += text.len();
+        let count = self.begins.partition_point(|&begin| begin < self.said);
+        self.begins.drain(..count);
+        self.waiting.take(count)
+    }
+
+    /// The tokens that are left when an answer is over.
+    fn end(&mut self, outcome: &Outcome) -> Columns {
+        let all = std::mem::take(&mut self.waiting);
+        if matches!(outcome.reason, EndReason::StopText(_)) { Columns::default() } else { all }
     }
 }
 
@@ -264,10 +295,12 @@ struct Stream {
     counts: bool,
     warnings: Vec<String>,
     prompt: usize,
+    /// Answers to each prompt.
+    choices: usize,
     /// What comes before an answer's text.
     echoed: Vec<String>,
     logprobs: Option<Vec<Tokens>>,
-    outcomes: Vec<Outcome>,
+    outcomes: Outcomes,
 }
 
 impl Stream {
@@ -302,7 +335,7 @@ impl Chunks for Stream {
                 Vec::new()
             }
             Told::Content(text) => {
-                let logprobs = self.logprobs.as_mut().map(|tokens| tokens[at].take().document());
+                let logprobs = self.logprobs.as_mut().map(|tokens| tokens[at].say(&text).document());
                 vec![
                     self.chunk(
                         json!([{"text": text, "index": at, "logprobs": logprobs, "finish_reason": null}]),
@@ -311,9 +344,11 @@ impl Chunks for Stream {
             }
             Told::Ended(Ok(outcome)) => {
                 let reason = finish_reason(&outcome);
-                self.outcomes.push(*outcome);
+                let rest = self.logprobs.as_mut().map(|tokens| tokens[at].end(&outcome));
+                let rest = rest.filter(|rest| !rest.tokens.is_empty()).map(|rest| rest.document());
+                self.outcomes.add(at, *outcome);
                 vec![
-                    self.chunk(json!([{"text": "", "index": at, "logprobs": null, "finish_reason": reason}])),
+                    self.chunk(json!([{"text": "", "index": at, "logprobs": rest, "finish_reason": reason}])),
                 ]
             }
             _ => Vec::new(),
@@ -321,13 +356,14 @@ impl Chunks for Stream {
     }
 
     fn end(&mut self) -> Vec<Value> {
-        self.warnings.extend(notices(&self.outcomes));
+        let outcomes = self.outcomes.in_order();
+        self.warnings.extend(notices(&outcomes));
         if !self.counts && self.warnings.is_empty() {
             return Vec::new();
         }
         let mut chunk = self.chunk(json!([]));
         if self.counts {
-            chunk["usage"] = usage(self.prompt, &self.outcomes);
+            chunk["usage"] = usage(self.prompt, &outcomes, self.choices);
         }
         vec![with_warnings(chunk, std::mem::take(&mut self.warnings))]
     }

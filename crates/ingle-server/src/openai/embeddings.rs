@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Most texts of a request.
-const MOST_TEXTS: usize = 2048;
+pub(super) const MOST_TEXTS: usize = 2048;
 
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
     match respond(app, body).await {
@@ -39,7 +39,9 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
     blocking(move || {
         let served = app.models.find(model.as_deref())?;
         let texts = texts(served, input)?;
-        let options = EmbedOptions { dimensions, ..EmbedOptions::default() };
+        // as `ingle embed` does: some models say what every text begins with
+        let prompt = served.engine.about().prompts.choose(None)?.to_owned();
+        let options = EmbedOptions { prompt, dimensions, ..EmbedOptions::default() };
         let embeddings = served.engine.embed(texts, options)?;
         let tokens: usize = embeddings.iter().map(|embedding| embedding.tokens).sum();
         let data: Vec<Value> = embeddings

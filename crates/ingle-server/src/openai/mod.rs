@@ -2,16 +2,18 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+mod constraint;
 pub(crate) mod embeddings;
 pub(crate) mod messages;
 pub(crate) mod models;
+pub(crate) mod rerank;
 mod stream;
 
 use crate::app::App;
 use crate::fields::Fields;
 use crate::problem::Problem;
 use axum::response::{IntoResponse, Response};
-use ingle_engine::sampling::{Logprobs, SamplingOverrides};
+use ingle_engine::sampling::{Logprobs, SamplingOverrides, Window};
 use ingle_engine::{EndReason, Language, Outcome};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -56,7 +58,9 @@ fn sampling(fields: &mut Fields) -> Result<SamplingOverrides, Problem> {
         ..SamplingOverrides::default()
     };
     let repetition = fields.number("repetition_penalty", 0.01, 100.0)?;
-    sampling.repetition_penalty = fields.number("repeat_penalty", 0.01, 100.0)?.or(repetition);
+    let repeat = fields.number("repeat_penalty", 0.01, 100.0)?;
+    sampling.repetition_penalty = one_of("repetition_penalty", repetition, "repeat_penalty", repeat)?;
+    further(fields, &mut sampling)?;
     if let Some(biases) = fields.optional::<BTreeMap<String, f32>>("logit_bias")? {
         if biases.len() > MOST_BIASES {
             return Err(Problem::field(
@@ -74,6 +78,45 @@ fn sampling(fields: &mut Fields) -> Result<SamplingOverrides, Problem> {
         sampling.logit_bias = Some(biases.collect::<Result<_, _>>()?);
     }
     Ok(sampling)
+}
+
+/// Samplers that the API does not have, by the names they have elsewhere.
+fn further(fields: &mut Fields, sampling: &mut SamplingOverrides) -> Result<(), Problem> {
+    sampling.penalty_window = window(fields, "repeat_last_n")?;
+    sampling.dry_multiplier = fields.number("dry_multiplier", 0.0, 100.0)?;
+    sampling.dry_base = fields.number("dry_base", 1.0, 100.0)?;
+    sampling.dry_allowed_length = fields.number("dry_allowed_length", 0, u32::MAX)?;
+    sampling.dry_penalty_last_n = window(fields, "dry_penalty_last_n")?;
+    sampling.xtc_probability = fields.number("xtc_probability", 0.0, 1.0)?;
+    sampling.xtc_threshold = fields.number("xtc_threshold", 0.0, 1.0)?;
+    Ok(())
+}
+
+/// So many last tokens; -1 for all.
+fn window(fields: &mut Fields, name: &str) -> Result<Option<Window>, Problem> {
+    Ok(fields.number::<i64>(name, -1, u32::MAX.into())?.map(|count| match u32::try_from(count) {
+        Ok(count) => Window::Last(count),
+        Err(_) => Window::All,
+    }))
+}
+
+/// The value of a field that has two names.
+fn one_of<T: PartialEq>(
+    name: &str,
+    value: Option<T>,
+    other: &str,
+    second: Option<T>,
+) -> Result<Option<T>, Problem> {
+    if value.is_some() && second.is_some() && value != second {
+        let message = format!("`{name}` and `{other}` say different things of the same; send one of them");
+        return Err(Problem::field(other, message));
+    }
+    Ok(value.or(second))
+}
+
+/// How a request stands to others of the server: whoever is in no hurry may stand back, and nobody can push forward.
+fn priority(fields: &mut Fields) -> Result<i32, Problem> {
+    Ok(fields.number("priority", -100, 0)?.unwrap_or(0))
 }
 
 /// A seed; negative ones are meant as bits.
@@ -138,17 +181,32 @@ fn finish_reason(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Tokens of all answers to one prompt.
-fn usage(prompt: usize, outcomes: &[Outcome]) -> Value {
+/// Tokens of all answers, of which `choices` in a row are to the same prompt.
+fn usage(prompt: usize, outcomes: &[Outcome], choices: usize) -> Value {
     let made: usize = outcomes.iter().map(|outcome| outcome.usage.decoded_tokens).sum();
-    // the first answer is the one that computed the prompt
-    let cached = outcomes.first().map_or(0, |outcome| outcome.usage.cached_tokens);
+    // a prompt's first answer is the one that computed it
+    let cached: usize = outcomes.iter().step_by(choices).map(|outcome| outcome.usage.cached_tokens).sum();
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": made,
         "total_tokens": prompt + made,
         "prompt_tokens_details": {"cached_tokens": cached},
     })
+}
+
+/// Outcomes of a stream in the order of their answers, which is not that of their ends.
+#[derive(Default)]
+struct Outcomes(Vec<(usize, Outcome)>);
+
+impl Outcomes {
+    fn add(&mut self, at: usize, outcome: Outcome) {
+        self.0.push((at, outcome));
+    }
+
+    fn in_order(&mut self) -> Vec<Outcome> {
+        self.0.sort_by_key(|(at, _)| *at);
+        std::mem::take(&mut self.0).into_iter().map(|(_, outcome)| outcome).collect()
+    }
 }
 
 /// What an answer should mention beside its text.

@@ -58,6 +58,69 @@ fn logprobs_come_in_columns() {
     );
 }
 
+/// The text and the tokens of every answer of a stream.
+fn streamed(chunks: &[Value], index: usize) -> (String, Vec<Value>) {
+    let choices = chunks.iter().filter_map(|chunk| chunk["choices"].get(0)).filter(|of| of["index"] == index);
+    let (mut text, mut tokens) = (String::new(), Vec::new());
+    for choice in choices {
+        text.push_str(choice["text"].as_str().unwrap());
+        tokens.extend(choice["logprobs"]["tokens"].as_array().into_iter().flatten().cloned());
+    }
+    (text, tokens)
+}
+
+#[test]
+fn several_prompts_are_streamed_as_they_are_answered_whole() {
+    let server = Server::ember();
+    let mut wanted = body(json!(["Once upon", "The sea", "Once upon"]));
+    wanted["n"] = 2.into();
+    wanted["logprobs"] = 0.into();
+    let whole = server.post("/v1/completions", &wanted).good();
+    wanted["stream"] = true.into();
+    wanted["stream_options"] = json!({"include_usage": true});
+    let chunks = server.post("/v1/completions", &wanted).chunks();
+    assert_eq!(whole["choices"].as_array().unwrap().len(), 6);
+    for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
+        let (text, tokens) = streamed(&chunks, index);
+        assert_eq!((&choice["text"], &choice["index"]), (&text.into(), &index.into()));
+        assert_eq!(choice["logprobs"]["tokens"], Value::from(tokens));
+    }
+    let counted = &chunks.last().unwrap()["usage"];
+    assert_eq!(counted["prompt_tokens"], whole["usage"]["prompt_tokens"]);
+    assert_eq!(counted["completion_tokens"], 36);
+}
+
+#[test]
+fn tokens_of_a_stop_text_are_no_part_of_an_answer() {
+    let server = Server::ember();
+    let mut wanted = body(json!("Once upon"));
+    wanted["max_tokens"] = 20.into();
+    let plain =
+        server.post("/v1/completions", &wanted).good()["choices"][0]["text"].as_str().unwrap().to_owned();
+    let stop = plain.split(' ').nth(4).unwrap();
+    wanted["stop"] = json!(format!(" {stop}"));
+    wanted["logprobs"] = 1.into();
+    let choice = server.post("/v1/completions", &wanted).good()["choices"][0].clone();
+    assert_eq!(choice["finish_reason"], "stop");
+    let tokens = choice["logprobs"]["tokens"].as_array().unwrap();
+    let said: String = tokens.iter().map(|token| token.as_str().unwrap()).collect();
+    assert!(!said.is_empty() && choice["text"] == said, "{choice}");
+    wanted["stream"] = true.into();
+    let chunks = server.post("/v1/completions", &wanted).chunks();
+    assert_eq!(streamed(&chunks, 0), (said, tokens.clone()));
+}
+
+#[test]
+fn a_model_answers_to_its_other_names() {
+    let server = Server::start(&["ember", "--alias", "gpt-4o", "--alias", "small"]);
+    assert_eq!(server.get("/v1/models").good()["data"][0]["aliases"], json!(["gpt-4o", "small"]));
+    for name in ["ember", "gpt-4o", "small"] {
+        let named = json!({"model": name, "messages": user("hi"), "max_tokens": 1});
+        assert_eq!(server.chat(&named).good()["model"], "ember");
+        assert_eq!(server.get(&format!("/v1/models/{name}")).good()["id"], "ember");
+    }
+}
+
 #[test]
 fn models_are_listed_and_found_by_name() {
     let server = Server::start(&["ember", "--name", "my/model"]);

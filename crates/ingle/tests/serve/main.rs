@@ -2,8 +2,10 @@
 
 mod chat;
 mod completions;
+mod conversations;
 mod guard;
 mod mistakes;
+mod rerank;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
