@@ -153,3 +153,55 @@ fn is_too_long(error: &axum::Error) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Models;
+    use axum::Router;
+    use axum::routing::get;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn a_defect_harms_the_request_that_met_it_alone() {
+        let app = Arc::new(App::new(Models::new(Vec::new()), None, Hosts::default(), 10, None));
+        let routes = Router::new()
+            .route(
+                "/defect",
+                get(|| async {
+                    if true {
+                        panic!("a defect")
+                    }
+                }),
+            )
+            .route("/health", get(crate::plain::health))
+            .layer(axum::middleware::from_fn_with_state(app, guard));
+        let service = TowerToHyperService::new(routes);
+        let ask = |path: &str| {
+            let request = Request::builder().uri(path).header(header::HOST, "localhost");
+            runtime().block_on(service.call(request.body(Body::empty()).unwrap())).unwrap().status()
+        };
+        assert_eq!(ask("/defect"), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(ask("/health"), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_body_that_does_not_come_is_not_waited_for() {
+        let never =
+            Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::convert::Infallible>>());
+        let problem = runtime().block_on(body(never, 10)).unwrap_err();
+        assert_eq!(problem.status, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[test]
+    fn a_body_is_taken_up_to_its_limit() {
+        assert_eq!(runtime().block_on(body(Body::from("1234567890"), 10)).unwrap(), "1234567890");
+        let problem = runtime().block_on(body(Body::from("12345678901"), 10)).unwrap_err();
+        assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

@@ -3,6 +3,7 @@
 mod chat;
 mod completions;
 mod conversations;
+mod ends;
 mod guard;
 mod mistakes;
 mod rerank;

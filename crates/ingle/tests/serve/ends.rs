@@ -1,0 +1,159 @@
+//! How connections and the server end, and what is written of requests.
+
+use super::{PATIENCE, Server, answer, user};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A request whose answer does not end by itself before the context does.
+fn endless(server: &Server, stream: bool) -> Vec<u8> {
+    let ends = ["<|im_end|>", "<|endoftext|>"];
+    let ids = ends.map(|text| server.post("/tokenize", &json!({"content": text})).good()["tokens"].clone());
+    let bias: serde_json::Map<String, Value> =
+        ids.iter().flat_map(|ids| ids.as_array().unwrap()).map(|id| (id.to_string(), json!(-100))).collect();
+    let body = json!({"messages": user("Tell me a story."), "stream": stream, "logit_bias": bias, "seed": 1, "n": 4});
+    server.request("POST", "/v1/chat/completions", &["Content-Type: application/json"], &body.to_string())
+}
+
+#[cfg(unix)]
+fn terminate(server: &Server) {
+    let id = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_told_to_end_does_not_wait_longer_than_it_was_told() {
+    let mut server = Server::start(&["ember", "--drain", "0", "--at-once", "1"]);
+    let mut stream = server.connect();
+    stream.write_all(&endless(&server, true)).unwrap();
+    server.until("it has begun", |server| server.metric("ingle_running") > 0.0);
+    let told = Instant::now();
+    terminate(&server);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+}
+
+#[cfg(unix)]
+#[test]
+fn connections_that_say_nothing_keep_no_server_from_ending() {
+    let mut server = Server::ember();
+    let idle = server.connect();
+    let mut used = server.connect();
+    used.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut some = [0; 12];
+    used.read_exact(&mut some).unwrap();
+    assert_eq!(&some, b"HTTP/1.1 200");
+    let told = Instant::now();
+    terminate(&server);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    drop((idle, used));
+}
+
+#[test]
+fn whoever_does_not_read_harms_nobody() {
+    let server = Server::ember();
+    let mut slow = server.connect();
+    slow.write_all(&endless(&server, true)).unwrap();
+    server.until("it has begun", |server| server.metric("ingle_decoded_tokens_total") > 0.0);
+    let quick = json!({"messages": user("What is Ingle?"), "temperature": 0, "max_tokens": 5});
+    server.chat(&quick).good();
+    drop(slow);
+    server.until("the places are free", |server| {
+        server.metric("ingle_running") == 0.0 && server.metric("ingle_waiting") == 0.0
+    });
+    server.chat(&quick).good();
+}
+
+#[test]
+fn whoever_closes_their_half_after_asking_is_still_answered_or_let_go() {
+    let server = Server::ember();
+    let mut half = server.connect();
+    let body = json!({"messages": user("What is Ingle?"), "temperature": 0}).to_string();
+    let kind = ["Content-Type: application/json"];
+    half.write_all(&server.request("POST", "/v1/chat/completions", &kind, &body)).unwrap();
+    half.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    let _ = half.read_to_end(&mut rest);
+    server.until("the place is free", |server| server.metric("ingle_running") == 0.0);
+    server.chat(&json!({"messages": user("hi"), "max_tokens": 1})).good();
+}
+
+#[test]
+fn a_line_is_written_of_every_request_and_nothing_of_what_was_asked() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ingle"));
+    command.args(["serve", "--port", "0"]).env("HOME", "/nonexistent");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    let address = line.trim().split_once("http://").unwrap().1.to_owned();
+    let errors = child.stderr.take().unwrap();
+    let mut server = Server { child, address };
+    let body = json!({"messages": user("a secret word"), "max_tokens": 1}).to_string();
+    let headers = ["Content-Type: application/json", "Authorization: Bearer hidden"];
+    server.send("POST", "/v1/chat/completions?key=concealed", &headers, &body).good();
+    server.get("/nothing").error(404);
+    server.child.kill().unwrap();
+    let mut text = String::new();
+    { errors }.read_to_string(&mut text).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!((&lines[0]["path"], &lines[0]["status"]), (&"/v1/chat/completions".into(), &200.into()));
+    assert_eq!((&lines[1]["method"], &lines[1]["status"]), (&"GET".into(), &404.into()));
+    for hidden in ["secret", "hidden", "concealed"] {
+        assert!(!text.contains(hidden), "{text}");
+    }
+}
+
+#[test]
+fn one_connection_takes_one_request_after_another() {
+    let server = Server::ember();
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        connection.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut head = Vec::new();
+        let started = Instant::now();
+        while !head.ends_with(b"{\"status\":\"ok\"}") {
+            assert!(started.elapsed() < PATIENCE);
+            let mut byte = [0];
+            connection.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+    }
+    connection.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    answer(&mut connection).good();
+}
+
+#[test]
+fn what_is_measured_adds_up() {
+    let server = Server::ember();
+    let body = json!({"messages": user("What is Ingle?"), "temperature": 0, "max_tokens": 8});
+    let usage = server.chat(&body).good()["usage"].clone();
+    let again = server.chat(&body).good()["usage"].clone();
+    let both = |of: &dyn Fn(&Value) -> f64| of(&usage) + of(&again);
+    assert_eq!(server.metric("ingle_prompt_tokens_total"), both(&|u| u["prompt_tokens"].as_f64().unwrap()));
+    assert_eq!(
+        server.metric("ingle_decoded_tokens_total"),
+        both(&|u| u["completion_tokens"].as_f64().unwrap())
+    );
+    let cached = |u: &Value| u["prompt_tokens_details"]["cached_tokens"].as_f64().unwrap();
+    assert_eq!(server.metric("ingle_cached_tokens_total"), both(&cached));
+    for name in ["ingle_queue_seconds", "ingle_first_token_seconds", "ingle_request_seconds"] {
+        assert_eq!(server.metric(&format!("{name}_count")), 2.0, "{name}");
+    }
+    assert!(server.metric("ingle_between_tokens_seconds_count") > 0.0);
+    assert_eq!(server.metric("ingle_running"), 0.0);
+    let text = server.get("/metrics").body;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(value.is_finite(), "{line}");
+    }
+}
