@@ -465,18 +465,16 @@ impl Runner {
             }
         }
         match end {
-            End::Over => {
-                self.status.finished += 1;
-                job.end(false);
-            }
-            End::Stopped => {
-                self.status.cancelled += 1;
-                job.end(true);
-            }
-            End::Failed(error) => {
-                self.status.failed += 1;
-                job.fail(error);
-            }
+            End::Over => self.status.finished += 1,
+            End::Stopped => self.status.cancelled += 1,
+            End::Failed(_) => self.status.failed += 1,
+        }
+        // whoever hears of the end finds it counted
+        self.show();
+        match end {
+            End::Over => job.end(false),
+            End::Stopped => job.end(true),
+            End::Failed(error) => job.fail(error),
         }
     }
 
