@@ -1,10 +1,13 @@
 //! Listening: connections in, answers out, until it is time to go.
 
 use crate::app::{App, Log, router};
-use crate::guard::Hosts;
 use crate::guard::keys::Keys;
+use crate::guard::{Hosts, Peer};
 use crate::models::{Models, Served};
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -135,6 +138,7 @@ impl Serving {
 async fn accept(listener: &TcpListener, app: Arc<App>, graceful: &GracefulShutdown) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let service = TowerToHyperService::new(router(app));
+    let mut number = 0u64;
     let mut ended = std::pin::pin!(told_to_end());
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
@@ -159,11 +163,17 @@ async fn accept(listener: &TcpListener, app: Arc<App>, graceful: &GracefulShutdo
             }
         };
         _ = stream.set_nodelay(true);
+        number += 1;
+        let (peer, service) = (Peer(number), service.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            service.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIME)
             .max_buf_size(MOST_HEADERS)
-            .serve_connection(TokioIo::new(stream), service.clone());
+            .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // a connection that breaks is its client's concern

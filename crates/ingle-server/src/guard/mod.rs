@@ -21,7 +21,12 @@ pub(crate) use origin::Hosts;
 /// The longest that a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// Who asks: the name of a key, or nothing where there are none.
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) u64);
+
+/// Who asks: the name of a key. Where there are none, everybody is their connection, so that nobody's many requests keep
+/// others waiting.
 #[derive(Clone, Debug)]
 pub(crate) struct Client(pub(crate) String);
 
@@ -89,7 +94,10 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
             message,
         ));
     }
-    let Some(keys) = &app.keys else { return Ok(Client(String::new())) };
+    let Some(keys) = &app.keys else {
+        let peer = request.extensions().get::<Peer>();
+        return Ok(Client(peer.map(|Peer(number)| format!("connection {number}")).unwrap_or_default()));
+    };
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer =
         bearer.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));

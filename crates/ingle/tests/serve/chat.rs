@@ -208,3 +208,19 @@ fn fields_without_effect_are_told() {
     let chunks = server.chat(&with(body, json!({"stream": true}))).chunks();
     assert_eq!(chunks.last().unwrap()["warnings"], warnings);
 }
+
+#[test]
+fn nobodys_many_requests_keep_others_waiting() {
+    let server = Server::start(&["ember", "--at-once", "1"]);
+    let story =
+        json!({"messages": user("Tell me a story."), "seed": 1, "n": 40, "max_tokens": 40, "stream": true});
+    let json = ["Content-Type: application/json"];
+    let mut many = server.connect();
+    many.write_all(&server.request("POST", "/v1/chat/completions", &json, &story.to_string())).unwrap();
+    server.until("many wait", |server| server.metric("ingle_waiting") > 30.0);
+    server.chat(&greedy("Hello")).good();
+    assert!(
+        server.metric("ingle_waiting") > 0.0,
+        "whoever came later is answered before all of the many are"
+    );
+}
