@@ -104,24 +104,27 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
             prompt,
             logprobs,
             begun: vec![false; choices],
-            chosen: vec![Vec::new(); choices],
+            chosen: vec![Chosen::default(); choices],
             calls: vec![0; choices],
             outcomes: Outcomes::default(),
         };
         return Ok(event_stream(stream::body(answers, chunks, choices)));
     }
     let language = served.engine.language();
-    let mut chosen: Vec<Chosen> = vec![Chosen::default(); choices];
-    let outcomes =
-        answers.outcomes(choices, |at, told| chosen[at].told(&told, |id, of| chat_logprob(language, id, of)));
+    let mut chosen = vec![(Chosen::default(), Vec::new()); choices];
+    let outcomes = answers.outcomes(choices, |at, told| match (&mut chosen[at], told) {
+        ((waiting, _), Told::Chosen(id, of)) => waiting.0.push(chat_logprob(language, id, &of)),
+        ((waiting, said), Told::Content(text)) => said.append(&mut waiting.say(&text)),
+        ((waiting, _), Told::Reasoning(_) | Told::Call(_)) => waiting.0.clear(),
+        (_, Told::Ended(_)) => {}
+    });
     let outcomes = outcomes.await?;
     let all: Vec<Value> = outcomes
         .iter()
         .zip(chosen)
         .enumerate()
-        .map(|(index, (outcome, chosen))| {
-            let logprobs =
-                if logprobs { json!({"content": chosen.said, "refusal": null}) } else { Value::Null };
+        .map(|(index, (outcome, (_, chosen)))| {
+            let logprobs = if logprobs { json!({"content": chosen, "refusal": null}) } else { Value::Null };
             json!({
                 "index": index, "message": message(outcome), "logprobs": logprobs,
                 "finish_reason": finish_reason(outcome),
@@ -135,22 +138,33 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     Ok(answer(&with_warnings(Value::Object(document), warnings)))
 }
 
-/// Logprobs of the tokens that were said: those of thoughts and calls are not asked for.
+/// Logprobs of the tokens that were said: those of thoughts, calls and stop texts are not asked for.
 #[derive(Clone, Debug, Default)]
-struct Chosen {
-    waiting: Vec<Value>,
-    said: Vec<Value>,
-}
+struct Chosen(Vec<Value>);
 
 impl Chosen {
-    fn told(&mut self, told: &Told, logprob: impl Fn(u32, &ingle_engine::sampling::Logprobs) -> Value) {
-        match told {
-            Told::Chosen(id, of) => self.waiting.push(logprob(*id, of)),
-            Told::Content(_) => self.said.append(&mut self.waiting),
-            Told::Reasoning(_) | Told::Call(_) => self.waiting.clear(),
-            Told::Ended(_) => {}
+    /// The tokens of what was said just now. Where the tokens that wait spell it and more, the rest waits on: it may be the
+    /// beginning of a stop text.
+    fn say(&mut self, text: &str) -> Vec<Value> {
+        let length = |token: &Value| token["bytes"].as_array().map_or(0, Vec::len);
+        let spelled: Vec<u8> =
+            self.0.iter().flat_map(|token| token["bytes"].as_array()).flatten().filter_map(byte).collect();
+        if !spelled.starts_with(text.as_bytes()) {
+            return std::mem::take(&mut self.0);
         }
+        let mut bytes = 0;
+        let begins_within = |token: &&Value| {
+            let within = bytes < text.len();
+            bytes += length(token);
+            within
+        };
+        let count = self.0.iter().take_while(begins_within).count();
+        self.0.drain(..count).collect()
     }
+}
+
+fn byte(value: &Value) -> Option<u8> {
+    u8::try_from(value.as_u64()?).ok()
 }
 
 /// What all chunks of an answer have in common.
@@ -203,7 +217,7 @@ struct Stream {
     logprobs: bool,
     begun: Vec<bool>,
     /// Logprobs that wait for what they say.
-    chosen: Vec<Vec<Value>>,
+    chosen: Vec<Chosen>,
     calls: Vec<usize>,
     outcomes: Outcomes,
 }
@@ -244,20 +258,20 @@ impl Chunks for Stream {
         match told {
             Told::Chosen(id, logprobs) => {
                 if let Ok(served) = self.app.models.find(Some(&self.frame.model)) {
-                    self.chosen[at].push(chat_logprob(served.engine.language(), id, &logprobs));
+                    self.chosen[at].0.push(chat_logprob(served.engine.language(), id, &logprobs));
                 }
                 Vec::new()
             }
             Told::Content(text) => {
-                let logprobs = std::mem::take(&mut self.chosen[at]);
+                let logprobs = self.chosen[at].say(&text);
                 self.delta(at, json!({"content": text}), Some(logprobs))
             }
             Told::Reasoning(text) => {
-                self.chosen[at].clear();
+                self.chosen[at].0.clear();
                 self.delta(at, json!({"reasoning_content": text}), None)
             }
             Told::Call(made) => {
-                self.chosen[at].clear();
+                self.chosen[at].0.clear();
                 let mut made = call(&made);
                 made["index"] = self.calls[at].into();
                 self.calls[at] += 1;

@@ -3,6 +3,7 @@
 use super::fields;
 use crate::app::{App, answer};
 use crate::ask::blocking;
+use crate::models::Served;
 use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
@@ -10,6 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use ingle_engine::{EmbedOptions, EngineError};
+use ingle_text::Specials;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -35,10 +37,10 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
         _ => return Err(Problem::field("encoding_format", "`encoding_format` can be `float` or `base64`")),
     };
     fields.without_effect(&["user"]);
-    let warnings = fields.finish()?;
+    let mut warnings = fields.finish()?;
     blocking(move || {
         let served = app.models.find(model.as_deref())?;
-        let texts = texts(served, input)?;
+        let texts = texts(served, input, &mut warnings)?;
         // as `ingle embed` does: some models say what every text begins with
         let prompt = served.engine.about().prompts.choose(None)?.to_owned();
         let options = EmbedOptions { prompt, dimensions, ..EmbedOptions::default() };
@@ -60,17 +62,28 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
 }
 
 /// A text, texts, a list of tokens, or lists of them.
-fn texts(served: &crate::models::Served, input: Value) -> Result<Vec<String>, Problem> {
+///
+/// Tokens are taken as the text they spell, around which the model puts what belongs there.
+fn texts(served: &Served, input: Value, warnings: &mut Vec<String>) -> Result<Vec<String>, Problem> {
     let bad = || {
         Problem::field(
             "input",
             "`input` is a text, a list of texts, or tokens: what is in it is something else",
         )
     };
-    let from_tokens = |list: &Vec<Value>| -> Result<String, Problem> {
+    let mut from_tokens = |list: &Vec<Value>| -> Result<String, Problem> {
         let ids: Option<Vec<u32>> = list.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect();
         let ids = ids.ok_or_else(bad)?;
-        Ok(served.engine.language().tokenizer().decode(&ids).map_err(EngineError::from)?)
+        let tokenizer = served.engine.language().tokenizer();
+        let text = tokenizer.decode(&ids).map_err(EngineError::from)?;
+        let other =
+            "tokens in `input` were taken as the text they spell, which this model cuts into other tokens";
+        if tokenizer.encode(&text, Specials::AsText).map_err(EngineError::from)? != ids
+            && !warnings.iter().any(|warning| warning == other)
+        {
+            warnings.push(other.into());
+        }
+        Ok(text)
     };
     let texts = match input {
         Value::String(text) => vec![text],

@@ -108,6 +108,27 @@ fn likely_tokens_are_told_and_make_up_the_text() {
 }
 
 #[test]
+fn tokens_of_a_stop_text_are_not_told() {
+    let server = Server::ember();
+    let more = json!({"logprobs": true, "stop": " engine"});
+    let body = with(greedy("What is Ingle?"), more);
+    let choice = server.chat(&body).good()["choices"][0].clone();
+    let spelled = |tokens: &[&Value]| -> String {
+        tokens.iter().map(|token| token["token"].as_str().unwrap()).collect()
+    };
+    let tokens: Vec<&Value> = choice["logprobs"]["content"].as_array().unwrap().iter().collect();
+    assert_eq!(choice["message"]["content"], spelled(&tokens));
+    let chunks = server.chat(&with(body, json!({"stream": true}))).chunks();
+    let streamed: Vec<&Value> = chunks
+        .iter()
+        .flat_map(|chunk| chunk["choices"].as_array().unwrap())
+        .filter_map(|choice| choice["logprobs"]["content"].as_array())
+        .flatten()
+        .collect();
+    assert_eq!(streamed, tokens);
+}
+
+#[test]
 fn banned_tokens_do_not_come_and_stop_texts_end() {
     let server = Server::ember();
     let plain = server.chat(&greedy("What is Ingle?")).good();

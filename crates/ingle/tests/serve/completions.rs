@@ -166,6 +166,10 @@ fn texts_become_vectors_in_their_order_in_either_encoding() {
     let coded = embed(json!({"input": "a", "encoding_format": "base64"}));
     let coded = coded["data"][0]["embedding"].as_str().unwrap().len();
     assert_eq!(coded, (vector(0).as_array().unwrap().len() * 4).div_ceil(3) * 4);
+    let ids = server.post("/tokenize", &json!({"content": "a b"})).good()["tokens"].clone();
+    let (text, tokens) = (embed(json!({"input": "a b"})), embed(json!({"input": [ids]})));
+    assert_eq!(text["data"], tokens["data"]);
+    assert!(tokens.get("warnings").is_none());
     for input in [json!([]), json!(7), json!([["x"]]), json!([{"a": 1}])] {
         server.post("/v1/embeddings", &json!({"input": input})).error(400);
     }
