@@ -1,6 +1,7 @@
 //! Prefill and decode: a prompt in, an answer out, token by token.
 
 use crate::answer::{Answer, Next};
+use crate::constraint::{Calls, Form};
 use crate::error::EngineError;
 use crate::model::{Model, Session};
 use crate::sampling::{Logprobs, SamplingOptions};
@@ -22,6 +23,10 @@ pub struct GenerateOptions {
     pub reading: Reading,
     /// Tell how likely each token was, and how likely so many others were in its place.
     pub logprobs: Option<usize>,
+    /// The form that what is said has to have.
+    pub form: Option<Form>,
+    /// How tools are to be called, where the answer is read as a message.
+    pub calls: Calls,
 }
 
 /// How an answer is read.

@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod bench;
+pub mod constraint;
 pub mod embed;
 pub mod engine;
 pub mod error;

@@ -5,9 +5,8 @@ use crate::guard::{self, Hosts};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::problem::Problem;
-use crate::{openai, plain};
+use crate::{anthropic, ollama, openai, plain};
 use axum::Router;
-use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -65,20 +64,19 @@ impl App {
 }
 
 /// A refusal in the shape of the API that a path belongs to.
-pub(crate) fn refusal(_path: &str, problem: Problem) -> Response {
-    openai::error(problem)
+pub(crate) fn refusal(path: &str, problem: Problem) -> Response {
+    let below =
+        |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match () {
+        () if below("/v1/messages") => anthropic::error(problem),
+        () if below("/api") => ollama::error(problem),
+        () => openai::error(problem),
+    }
 }
 
 /// JSON as an answer.
 pub(crate) fn answer(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
-}
-
-/// A stream of server-sent events.
-pub(crate) fn event_stream(body: Body) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
 }
 
 pub(crate) fn router(app: Arc<App>) -> Router {

@@ -3,6 +3,7 @@
 use crate::metrics::Metrics;
 use crate::models::Served;
 use crate::problem::Problem;
+use ingle_engine::constraint::{Calls, Form};
 use ingle_engine::engine::Request;
 use ingle_engine::sampling::{Logprobs, SamplingOverrides};
 use ingle_engine::{
@@ -36,6 +37,10 @@ pub(crate) struct Ask {
     pub(crate) max_tokens: Option<usize>,
     pub(crate) stop: Vec<String>,
     pub(crate) logprobs: Option<usize>,
+    /// The form that what is said has to have.
+    pub(crate) form: Option<Form>,
+    /// How tools are to be called.
+    pub(crate) calls: Calls,
     /// How many answers.
     pub(crate) choices: usize,
     /// Who asks.
@@ -214,6 +219,8 @@ fn submit_here(
                 stop: ask.stop.clone(),
                 reading: reading.clone(),
                 logprobs: ask.logprobs,
+                form: ask.form.clone(),
+                calls: ask.calls.clone(),
             };
             // every answer has a seed of its own, and the first one the seed that was asked for
             options.sampling.seed = seed.map(|seed| seed.wrapping_add(choice as u64));

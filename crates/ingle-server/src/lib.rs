@@ -9,16 +9,19 @@
 //! An adapter turns a body into an [`ask::Ask`] and what it is told into its API's own shapes; it knows no tensors. What a
 //! body says is used, reported as a warning, or refused: nothing is ignored in silence.
 
+mod anthropic;
 mod app;
 mod ask;
 mod fields;
 mod guard;
 mod metrics;
 mod models;
+mod ollama;
 mod openai;
 mod plain;
 mod problem;
 mod serve;
+mod stream;
 
 pub use guard::keys::{Keys, Role, new_key};
 pub use models::Served;

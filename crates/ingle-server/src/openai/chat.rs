@@ -1,12 +1,10 @@
 //! `POST /v1/chat/completions`
 
-use super::constraint::constraint_of;
-use super::stream::{self, Chunks};
 use super::{
-    Outcomes, chat_logprob, choices, fingerprint, finish_reason, messages, notices, one_of, priority,
-    sampling, stop, streaming, usage,
+    Outcomes, chat_logprob, choices, constraint, fingerprint, finish_reason, messages, notices, one_of,
+    priority, sampling, stop, streaming, usage,
 };
-use crate::app::{App, answer, event_stream};
+use crate::app::{App, answer};
 use crate::ask::{self, Ask, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
@@ -14,6 +12,7 @@ use crate::models::now;
 use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
+use crate::stream::{self, Chunks, Framing};
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
@@ -44,15 +43,8 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
     let model = fields.optional("model")?;
     let (stream, counts) = streaming(&mut fields)?;
     let conversation = messages::conversation(&mut fields)?;
-    constraint_of(&mut fields)?;
-    match fields.optional("parallel_tool_calls")? {
-        None | Some(true) => {}
-        Some(false) => {
-            let message =
-                "`parallel_tool_calls` cannot be false here: how many calls a model makes is left to it";
-            return Err(Problem::field("parallel_tool_calls", message));
-        }
-    }
+    let form = constraint::form(&mut fields)?;
+    let calls = constraint::calls(&mut fields, conversation.tools())?;
     let limit = fields.number("max_completion_tokens", 0, usize::MAX)?;
     let max_tokens =
         one_of("max_completion_tokens", limit, "max_tokens", fields.number("max_tokens", 0, usize::MAX)?)?;
@@ -66,6 +58,8 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
         max_tokens,
         stop: stop(&mut fields)?,
         logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
+        form,
+        calls,
         choices: choices(&mut fields)?,
         client,
         priority: priority(&mut fields)?,
@@ -108,7 +102,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
             calls: vec![0; choices],
             outcomes: Outcomes::default(),
         };
-        return Ok(event_stream(stream::body(answers, chunks, choices)));
+        return Ok(stream::response(answers, chunks, choices, Framing::Data));
     }
     let language = served.engine.language();
     let mut chosen = vec![(Chosen::default(), Vec::new()); choices];

@@ -1,11 +1,10 @@
 //! `POST /v1/completions`: text goes on.
 
-use super::stream::{self, Chunks};
 use super::{
-    Outcomes, choices, fields, fingerprint, finish_reason, finite, notices, priority, sampling, stop,
-    streaming, token_text, usage,
+    Outcomes, choices, constraint, fields, fingerprint, finish_reason, finite, notices, priority, sampling,
+    stop, streaming, token_text, usage,
 };
-use crate::app::{App, answer, event_stream};
+use crate::app::{App, answer};
 use crate::ask::{self, Ask, Input, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
@@ -13,9 +12,11 @@ use crate::models::{Served, now};
 use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
+use crate::stream::{self, Chunks, Framing};
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use ingle_engine::constraint::Calls;
 use ingle_engine::sampling::Logprobs;
 use ingle_engine::{EndReason, EngineError, Outcome};
 use serde_json::{Map, Value, json};
@@ -71,6 +72,8 @@ fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
         max_tokens: Some(fields.number("max_tokens", 0, usize::MAX)?.unwrap_or(USUAL_TOKENS)),
         stop: stop(&mut fields)?,
         logprobs,
+        form: constraint::form(&mut fields)?,
+        calls: Calls::default(),
         choices: choices(&mut fields)?,
         client,
         priority: priority(&mut fields)?,
@@ -160,7 +163,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
             logprobs: logprobs.then(|| vec![Tokens::default(); all]),
             outcomes: Outcomes::default(),
         };
-        return Ok(event_stream(stream::body(answers, chunks, all)));
+        return Ok(stream::response(answers, chunks, all, Framing::Data));
     }
     let mut tokens = vec![(Tokens::default(), Columns::default()); all];
     let outcomes = answers

@@ -25,6 +25,11 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
+    /// The tools on offer.
+    pub(crate) fn tools(&self) -> &[Value] {
+        &self.request.tools
+    }
+
     /// What it asks of a model.
     pub(crate) fn input(&self) -> Input {
         let request = self.request.clone();

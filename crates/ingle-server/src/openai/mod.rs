@@ -2,12 +2,11 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
-mod constraint;
+pub(crate) mod constraint;
 pub(crate) mod embeddings;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod rerank;
-mod stream;
 
 use crate::app::App;
 use crate::fields::Fields;
