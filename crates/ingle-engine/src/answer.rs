@@ -1,5 +1,6 @@
 //! One answer in the making: from a row of logits to the next token, and to the events it causes.
 
+use crate::constraint::Constraint;
 use crate::error::EngineError;
 use crate::generate::{EndReason, Event, GenerateOptions, Outcome, Usage};
 use crate::language::Language;
@@ -22,6 +23,8 @@ pub(crate) struct Answer {
     language: Arc<Language>,
     options: GenerateOptions,
     sampler: Sampler,
+    /// What it is held to.
+    constraint: Option<Constraint>,
     listener: Listener,
     /// Prompt and answer so far. All but the last token are fed, or on their way.
     history: Vec<u32>,
@@ -43,6 +46,7 @@ impl Answer {
         vocabulary: usize,
     ) -> Result<Answer, EngineError> {
         let sampler = Sampler::new(options.sampling.clone(), vocabulary)?;
+        let constraint = Constraint::new(language, prompt, options, vocabulary)?;
         let reader = language.reader(prompt, &options.reading)?;
         Ok(Answer {
             listener: Listener::new(language.tokenizer(), reader, &options.stop),
@@ -50,6 +54,7 @@ impl Answer {
             language: language.clone(),
             options: options.clone(),
             sampler,
+            constraint,
             history: prompt.to_vec(),
             context,
             reason: None,
@@ -61,6 +66,12 @@ impl Answer {
         &self.history
     }
 
+    /// Tokens and seconds so far.
+    pub(crate) fn usage(&self) -> Usage {
+        let (masks, mask_seconds) = self.constraint.as_ref().map_or((0, 0.0), Constraint::spent);
+        Usage { masks, mask_seconds, ..self.usage }
+    }
+
     /// Chooses the token after the history from its logits, and tells what it says.
     ///
     /// # Errors
@@ -70,7 +81,11 @@ impl Answer {
         if self.usage.decoded_tokens >= most {
             return self.end(EndReason::Length, None, on_event);
         }
-        let token = self.sampler.sample(logits, &self.history, self.history.len() as u64)?;
+        let row = match &mut self.constraint {
+            Some(constraint) => constraint.mask(logits)?,
+            None => logits,
+        };
+        let token = self.sampler.sample(row, &self.history, self.history.len() as u64)?;
         if self.language.ends(token) {
             let marker = self.language.is_marker(token, &self.options.reading).then_some(token);
             return self.end(EndReason::EndOfTurn, marker, on_event);
@@ -80,12 +95,20 @@ impl Answer {
         if let Some(count) = self.options.logprobs {
             on_event(Event::Chosen(token, &logprobs(logits, token, count)));
         }
-        match self.listener.token(token, self.history.len(), on_event)? {
+        let complete = match &mut self.constraint {
+            Some(constraint) => constraint.take(token)?,
+            None => false,
+        };
+        let wanted = self.listener.token(token, self.history.len(), on_event)?;
+        let complete = complete || (self.options.calls.single && self.listener.has_call());
+        match wanted {
             Wanted::Stop(stop) => {
                 self.reason = Some(EndReason::StopText(stop));
                 Ok(Next::End)
             }
             Wanted::Enough => self.end(EndReason::Stopped, None, on_event),
+            // what was asked for is there, and nothing more was
+            Wanted::More if complete => self.end(EndReason::EndOfTurn, None, on_event),
             Wanted::More if self.history.len() >= self.context => {
                 self.end(EndReason::ContextFull, None, on_event)
             }
@@ -119,9 +142,10 @@ impl Answer {
 
     /// What became of it, when it is over.
     pub(crate) fn into_outcome(mut self) -> Outcome {
+        let usage = self.usage();
         let Heard { text, reasoning, calls, notices } = self.listener.into_heard();
         let tokens = self.history.split_off(self.usage.prompt_tokens);
         let reason = self.reason.unwrap_or(EndReason::Stopped);
-        Outcome { text, reasoning, calls, notices, tokens, reason, usage: self.usage }
+        Outcome { text, reasoning, calls, notices, tokens, reason, usage }
     }
 }

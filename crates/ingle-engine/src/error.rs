@@ -1,5 +1,6 @@
 //! Why a model cannot be loaded or a request not be answered.
 
+use crate::constraint::ConstraintError;
 use crate::memory::Bytes;
 use crate::sampling::SamplingError;
 use ingle_model::executor::ExecutorError;
@@ -20,6 +21,9 @@ pub enum EngineError {
     /// The sampling options, or logits that cannot be sampled.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// What the answer is held to.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// Not enough memory, known before anything was loaded.
     #[error(
         "the model needs {} for its weights and {} for a context of {context} tokens, and {} of memory are free; \

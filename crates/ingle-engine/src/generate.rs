@@ -106,6 +106,10 @@ pub struct Usage {
     pub guessed_tokens: usize,
     /// Of these, right.
     pub right_guesses: usize,
+    /// Rows of logits from which a constraint ruled tokens out.
+    pub masks: usize,
+    /// Seconds that took.
+    pub mask_seconds: f64,
     /// Seed of the random numbers.
     pub seed: u64,
 }

@@ -1,10 +1,12 @@
 //! What a model reads and writes: its tokens, its templates, how its answers are marked, its own settings.
 
+use crate::constraint::{Beginning, ConstraintError, Vocabulary};
 use crate::error::EngineError;
 use crate::generate::Reading;
 use crate::sampling::GenerationDefaults;
 use ingle_model::Source;
 use ingle_text::{AnswerReader, ChatTemplate, Dialect, Message, Moment, TemplateSources, Tokenizer};
+use std::sync::OnceLock;
 
 /// A conversation to answer.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Language {
     defaults: GenerationDefaults,
     /// Tokens after which an answer is over.
     ends: Vec<u32>,
+    /// Made when the first answer is held to something.
+    vocabulary: OnceLock<Result<Vocabulary, ConstraintError>>,
 }
 
 impl Language {
@@ -63,7 +67,8 @@ impl Language {
         let mut ends = tokenizer.end_of_generation().to_vec();
         ends.extend(defaults.end_tokens.iter().copied());
         let native = ChatTemplate::built_in(&dialect);
-        Ok(Language { tokenizer, template, tool_template, native, dialect, defaults, ends })
+        let vocabulary = OnceLock::new();
+        Ok(Language { tokenizer, template, tool_template, native, dialect, defaults, ends, vocabulary })
     }
 
     /// The tokenizer.
@@ -107,11 +112,35 @@ impl Language {
         Ok(ingle_text::render_prompt(template, &self.tokenizer, messages, tools, variables, Moment::now())?)
     }
 
+    /// The tokens as grammars walk them, for rows of `rows` logits.
+    pub(crate) fn vocabulary(&self, rows: usize) -> Result<&Vocabulary, ConstraintError> {
+        let made = self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer, rows, &self.ends));
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    /// What the answer to `prompt` begins with.
+    pub(crate) fn beginning(&self, prompt: &[u32]) -> Result<Beginning, EngineError> {
+        let end = self.end_of(prompt)?;
+        let Some((open, close)) = self.dialect.reasoning() else { return Ok(Beginning::Content) };
+        Ok(if self.dialect.opens_reasoning(&end) {
+            Beginning::Thought
+        } else if end.trim_end().ends_with(close.trim_end()) || self.tokenizer.id_of(open).is_none() {
+            Beginning::Content
+        } else {
+            Beginning::PerhapsThought
+        })
+    }
+
+    /// The text that a prompt ends with, long enough for markers.
+    fn end_of(&self, prompt: &[u32]) -> Result<String, EngineError> {
+        const LONGEST_MARKER: usize = 16; // in tokens
+        Ok(self.tokenizer.decode(&prompt[prompt.len().saturating_sub(LONGEST_MARKER)..])?)
+    }
+
     /// Reads the answer to `prompt`, which may have begun it: with a thought.
     pub(crate) fn reader(&self, prompt: &[u32], reading: &Reading) -> Result<AnswerReader, EngineError> {
-        const LONGEST_MARKER: usize = 16; // in tokens
         let Reading::Message { tools } = reading else { return Ok(AnswerReader::plain()) };
-        let end = self.tokenizer.decode(&prompt[prompt.len().saturating_sub(LONGEST_MARKER)..])?;
+        let end = self.end_of(prompt)?;
         Ok(AnswerReader::new(&self.dialect, tools, self.dialect.opens_reasoning(&end), true))
     }
 

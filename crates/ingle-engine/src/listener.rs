@@ -90,6 +90,11 @@ impl Listener {
         Ok(wanted)
     }
 
+    /// Whether a call was heard.
+    pub(crate) fn has_call(&self) -> bool {
+        !self.heard.calls.is_empty()
+    }
+
     /// What was heard.
     pub(crate) fn into_heard(self) -> Heard {
         self.heard

@@ -12,7 +12,7 @@ pub mod prompt;
 pub mod template;
 pub mod tokenizer;
 
-pub use answer::{AnswerReader, Dialect, Ending, Notice, Piece};
+pub use answer::{AnswerReader, Dialect, Ending, Notice, Piece, WrittenArguments, WrittenCalls};
 pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use message::{Message, ToolCall};

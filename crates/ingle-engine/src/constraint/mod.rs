@@ -1,6 +1,25 @@
 //! What an answer can be held to: a form of what is said, and calls that have to be made.
+//!
+//! The whole answer is one grammar, thoughts and the markers of the model's dialect included (see [`grammar`]), so nothing
+//! switches it on and off. Before a token is chosen, the tokens that the grammar rules out get a logit of minus infinity;
+//! what is left is sampled as ever. Grammars, regular expressions and schemas come from anybody: building and walking them
+//! has bounds, and reaching one is an error.
 
+mod grammar;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use crate::error::EngineError;
+use crate::generate::{GenerateOptions, Reading};
+use crate::language::Language;
+pub(crate) use grammar::Beginning;
+use grammar::Held;
+use ingle_text::Dialect;
+use llguidance::Matcher;
 use serde_json::Value;
+use std::time::Instant;
+pub(crate) use vocabulary::Vocabulary;
 
 /// The form of what is said. What is thought before it is free.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,4 +53,146 @@ pub struct Calls {
     pub choice: CallChoice,
     /// At most one call.
     pub single: bool,
+}
+
+/// Why an answer cannot be held to something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConstraintError {
+    /// The form makes no sense, has parts that cannot be honoured, or is too large.
+    #[error("the answer cannot be held to this form: {problem}")]
+    Form {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nobody knows how the model would write a call.
+    #[error(
+        "calls cannot be forced or combined with a form with this model: how it writes them ({dialect}) is not known; let it \
+         choose"
+    )]
+    Calls {
+        /// The model's dialect.
+        dialect: &'static str,
+    },
+    /// A name with characters that calls cannot have.
+    #[error("`{name}` cannot be forced: names of tools and parameters are letters, digits and _ - . : / $")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A bound was reached while the answer was made.
+    #[error("the answer cannot go on in its form: {problem}")]
+    Walk {
+        /// Which.
+        problem: String,
+    },
+}
+
+impl ConstraintError {
+    fn of(error: &impl std::fmt::Display) -> ConstraintError {
+        ConstraintError::Form { problem: brief(&error.to_string()) }
+    }
+}
+
+/// The beginning of what another program says.
+fn brief(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(400).collect()
+}
+
+/// An answer's constraint, as far as the answer has come.
+pub(crate) struct Constraint {
+    matcher: Matcher,
+    /// The row with what is ruled out.
+    row: Vec<f32>,
+    masks: usize,
+    mask_seconds: f64,
+}
+
+impl Constraint {
+    /// Of an answer to `prompt`, over rows of `rows` logits; `None` if the model is free.
+    ///
+    /// # Errors
+    /// A form or calls that it cannot be held to.
+    pub(crate) fn new(
+        language: &Language,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        rows: usize,
+    ) -> Result<Option<Constraint>, EngineError> {
+        let GenerateOptions { form, calls, reading, .. } = options;
+        let plain = Dialect::plain();
+        let held = match reading {
+            Reading::Text => Held {
+                form: form.as_ref(),
+                calls: &Calls::default(),
+                tools: &[],
+                dialect: &plain,
+                beginning: Beginning::Content,
+            },
+            Reading::Message { tools } => Held {
+                form: form.as_ref(),
+                calls,
+                tools,
+                dialect: language.dialect(),
+                beginning: language.beginning(prompt)?,
+            },
+        };
+        if held.form.is_none() && held.calls.choice == CallChoice::Auto {
+            return Ok(None);
+        }
+        let vocabulary = language.vocabulary(rows)?;
+        let mut matcher = vocabulary.matcher(grammar::grammar(&held, vocabulary)?)?;
+        // what a schema says and cannot be honoured is known by now
+        if let Some(warning) = matcher.grammar_warnings().first() {
+            return Err(ConstraintError::of(warning).into());
+        }
+        Ok(Some(Constraint { matcher, row: Vec::new(), masks: 0, mask_seconds: 0.0 }))
+    }
+
+    /// The logits with what cannot come next ruled out.
+    ///
+    /// # Errors
+    /// A bound of the walk, or nothing that can come next.
+    pub(crate) fn mask(&mut self, logits: &[f32]) -> Result<&[f32], ConstraintError> {
+        let started = Instant::now();
+        let mask = self.matcher.compute_mask().map_err(|error| self.walk(&error))?;
+        self.row.clear();
+        self.row.resize(logits.len(), f32::NEG_INFINITY);
+        let mut some = false;
+        mask.iter_set_entries(|token| {
+            if let (Some(to), Some(&logit)) = (self.row.get_mut(token), logits.get(token)) {
+                (*to, some) = (logit, true);
+            }
+        });
+        self.masks += 1;
+        self.mask_seconds += started.elapsed().as_secs_f64();
+        match some {
+            true => Ok(&self.row),
+            false => Err(ConstraintError::Walk { problem: "no token of the vocabulary continues it".into() }),
+        }
+    }
+
+    /// Rows that tokens were ruled out from, and the seconds that took.
+    pub(crate) fn spent(&self) -> (usize, f64) {
+        (self.masks, self.mask_seconds)
+    }
+
+    /// Takes the token that was chosen. Whether the answer is complete and cannot go on.
+    ///
+    /// # Errors
+    /// A bound of the walk.
+    pub(crate) fn take(&mut self, token: u32) -> Result<bool, ConstraintError> {
+        let started = Instant::now();
+        let taken = self.matcher.try_consume_tokens(&[token]);
+        self.mask_seconds += started.elapsed().as_secs_f64();
+        match taken {
+            Ok(1) => Ok(self.matcher.is_stopped()),
+            Ok(_) => Err(ConstraintError::Walk { problem: "a token was chosen that does not fit".into() }),
+            Err(error) => Err(self.walk(&error)),
+        }
+    }
+
+    fn walk(&self, error: &impl std::fmt::Display) -> ConstraintError {
+        ConstraintError::Walk { problem: brief(&error.to_string()) }
+    }
 }

@@ -5,7 +5,7 @@ use super::schedule::Pace;
 use super::{OnEnd, OnEvent, Request};
 use crate::answer::{Answer, Next};
 use crate::error::EngineError;
-use crate::generate::{Event, Flow};
+use crate::generate::{Event, Flow, Usage};
 use ingle_model::executor::SequenceId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,6 +79,11 @@ impl Job {
     /// Prompt and answer so far.
     pub(super) fn history(&self) -> &[u32] {
         self.answer.history()
+    }
+
+    /// Tokens and seconds so far.
+    pub(super) fn usage(&self) -> Usage {
+        self.answer.usage()
     }
 
     /// Tokens that are to be fed before the next one can be chosen; of a job without a place, all.

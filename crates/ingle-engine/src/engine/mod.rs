@@ -117,6 +117,10 @@ pub struct Status {
     pub guessed_tokens: u64,
     /// Of these, right.
     pub right_guesses: u64,
+    /// Rows of logits from which constraints ruled tokens out.
+    pub masks: u64,
+    /// Seconds that took.
+    pub mask_seconds: f64,
     /// Steps taken.
     pub steps: u64,
     /// Rows of all steps.

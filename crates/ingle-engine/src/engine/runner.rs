@@ -464,6 +464,9 @@ impl Runner {
                 End::Over | End::Stopped => self.keep(place.sequence, tokens),
             }
         }
+        let usage = job.usage();
+        self.status.masks += usage.masks as u64;
+        self.status.mask_seconds += usage.mask_seconds;
         match end {
             End::Over => self.status.finished += 1,
             End::Stopped => self.status.cancelled += 1,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::grammar::{GRAMMARS, Grammar, PLAIN, Place, Rule, Then};
 use super::held::Marker;
+use super::written::{WRITTEN, WrittenCalls};
 use crate::tokenizer::{TokenKind, Tokenizer};
 
 /// A dialect in the terms of one model's vocabulary. Cloning is cheap.
@@ -95,6 +96,27 @@ impl Dialect {
     /// reader is to be given it: Harmony's `<|call|>`.
     pub fn is_marker(&self, text: &str) -> bool {
         self.markers.iter().any(|rule| rule.marker.text == text)
+    }
+
+    /// What opens and what ends a thought, where both are markers.
+    pub fn reasoning(&self) -> Option<(&'static str, &'static str)> {
+        let marker = |within: Place, then: Place| {
+            let rule = |rule: &&RuleMarker| rule.within == within && rule.then == Then::Go(then);
+            self.markers.iter().find(rule).map(|rule| rule.marker.text)
+        };
+        Some((marker(Place::Content, Place::Reasoning)?, marker(Place::Reasoning, Place::Content)?))
+    }
+
+    /// Whether it has a way to call tools.
+    pub fn has_calls(&self) -> bool {
+        let calls = |rule: &RuleMarker| matches!(rule.then, Then::Call(_) | Then::CallFrom(_));
+        self.grammar.start == Place::Header || self.markers.iter().any(calls)
+    }
+
+    /// How its calls are written; several where there is more than one way, and none where that is not known.
+    pub fn written_calls(&self) -> impl Iterator<Item = &'static WrittenCalls> + use<> {
+        let name = self.name();
+        WRITTEN.iter().filter(move |(of, _)| *of == name).map(|(_, written)| written)
     }
 
     /// Whether a prompt that ends like this has opened a thought, so that the answer begins inside it.

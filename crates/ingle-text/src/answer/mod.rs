@@ -19,11 +19,13 @@ mod header;
 mod held;
 mod reader;
 mod schema;
+mod written;
 
 use std::fmt;
 
 pub use dialect::Dialect;
 pub use reader::AnswerReader;
+pub use written::{WrittenArguments, WrittenCalls};
 
 use crate::message::ToolCall;
 

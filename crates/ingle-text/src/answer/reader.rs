@@ -237,8 +237,10 @@ impl AnswerReader {
             Header::Open => return false,
             Header::Bad(end) => {
                 out.push(Piece::Notice(Notice::BadHeader));
+                // the marker that led here may be all there is of it, and shall not lead here again
+                let begin = self.held.at;
                 self.deliver(Place::Content, end, out);
-                self.held.scanned = end;
+                self.held.scanned = end.max(begin + 1).min(self.held.text.len());
                 self.state = State::Text { place: Place::Content, fresh: false };
                 return true;
             }

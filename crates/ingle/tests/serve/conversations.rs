@@ -122,30 +122,106 @@ fn tools_reach_the_prompt_unless_no_call_is_wanted() {
     let plain = tokens(json!({}));
     assert!(tokens(json!({"tools": tools, "tool_choice": "auto"})) > plain);
     assert_eq!(tokens(json!({"tools": tools, "tool_choice": "none"})), plain);
-    for choice in
-        [json!("required"), json!({"type": "function", "function": {"name": "tell_the_weather"}}), json!("x")]
-    {
+    for choice in [json!("x"), json!({"type": "function", "function": {"name": "another"}}), json!(7)] {
         let error =
             server.chat(&greedy(user("hi"), json!({"tools": tools, "tool_choice": choice}))).error(400);
         assert_eq!(error["param"], "tool_choice");
     }
+    server.chat(&greedy(user("hi"), json!({"tool_choice": "required"}))).error(400);
 }
 
 #[test]
-fn every_response_format_but_text_is_refused() {
+fn a_call_can_be_forced_and_comes_alike_in_streams() {
     let server = Server::ember();
-    let ask =
-        |format: Value| server.chat(&greedy(user("hi"), json!({"response_format": format, "max_tokens": 1})));
-    ask(json!({"type": "text"})).good();
+    let tool = |name: &str| {
+        json!({"type": "function", "function": {"name": name, "parameters": {
+            "type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"],
+            "additionalProperties": false}}})
+    };
+    let tools = json!([tool("tell_the_weather"), tool("tell_the_time")]);
+    let named = json!({"type": "function", "function": {"name": "tell_the_time"}});
+    for choice in [json!("required"), named.clone()] {
+        let more =
+            json!({"tools": tools, "tool_choice": choice, "max_tokens": 200, "parallel_tool_calls": false});
+        let answer = server.chat(&greedy(user("Hello"), more.clone())).good();
+        let whole = &answer["choices"][0];
+        assert_eq!(
+            (&whole["finish_reason"], &whole["message"]["content"]),
+            (&"tool_calls".into(), &Value::Null)
+        );
+        let calls = whole["message"]["tool_calls"].as_array().unwrap();
+        let [call] = &calls[..] else { panic!("{calls:?}") };
+        if choice == named {
+            assert_eq!(call["function"]["name"], "tell_the_time");
+        }
+        let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
+        assert!(["Rome", "Oslo"].contains(&arguments["city"].as_str().unwrap()), "{arguments}");
+
+        let mut more = more;
+        more["stream"] = true.into();
+        let chunks = server.chat(&greedy(user("Hello"), more)).chunks();
+        let deltas: Vec<&Value> = chunks
+            .iter()
+            .flat_map(|chunk| chunk["choices"].as_array().unwrap())
+            .filter_map(|choice| choice["delta"].get("tool_calls"))
+            .collect();
+        assert_eq!(deltas.len(), 1);
+        assert_eq!(deltas[0][0]["function"], call["function"]);
+    }
+}
+
+#[test]
+fn answers_have_the_form_that_was_asked_for() {
+    let server = Server::ember();
+    let ask = |format: Value| {
+        let more = json!({"response_format": format, "max_tokens": 200, "temperature": 1.2, "seed": 5});
+        server.chat(&greedy(user("Tell me of Tom."), more))
+    };
+    let said = |format: Value| {
+        let answer = ask(format).good();
+        answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+    };
+    said(json!({"type": "text"}));
+    let schema = json!({"type": "object", "properties": {"age": {"type": "integer", "maximum": 99, "minimum": 0}},
+        "required": ["age"], "additionalProperties": false});
+    let person: Value = serde_json::from_str(&said(
+        json!({"type": "json_schema", "json_schema": {"name": "person", "strict": true, "schema": schema}}),
+    ))
+    .unwrap();
+    assert!(person["age"].as_u64().unwrap() < 100, "{person}");
+    assert!(["yes", "no"].contains(&said(json!({"type": "regex", "regex": "yes|no"})).as_str()));
+    assert_eq!(said(json!({"type": "lark", "lark": "start: \"a\"~3"})), "aaa");
+
+    let completion =
+        json!({"prompt": "The answer is", "response_format": {"type": "regex", "regex": "[0-9]{3}"}});
+    let text =
+        server.post("/v1/completions", &completion).good()["choices"][0]["text"].as_str().unwrap().to_owned();
+    assert!(text.len() == 3 && text.parse::<u32>().is_ok(), "{text}");
+}
+
+#[test]
+fn forms_that_do_not_exist_or_cannot_be_honoured_are_refused() {
+    let server = Server::ember();
     for format in [
-        json!({"type": "json_object"}),
-        json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}),
         json!({"type": "poem"}),
         json!({"type": "text", "schema": {}}),
+        json!({"type": "json_schema"}),
         json!({}),
         json!("text"),
         json!(7),
     ] {
-        assert_eq!(ask(format.clone()).error(400)["param"], "response_format", "{format}");
+        let error =
+            server.chat(&greedy(user("hi"), json!({"response_format": format, "max_tokens": 1}))).error(400);
+        assert_eq!(error["param"], "response_format", "{format}");
+    }
+    for format in [
+        json!({"type": "regex", "regex": "("}),
+        json!({"type": "lark", "lark": "start: missing"}),
+        json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nonsense"}}}),
+        json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "http://127.0.0.1/x"}}}),
+    ] {
+        let more = json!({"response_format": format, "stream": true});
+        let error = server.chat(&greedy(user("hi"), more)).error(400);
+        assert!(error["message"].as_str().unwrap().contains("cannot be held to this form"), "{error}");
     }
 }

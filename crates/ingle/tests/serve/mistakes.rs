@@ -30,7 +30,7 @@ fn every_mistake_is_named_and_none_is_ignored() {
         (json!({"top_logprobs": 3}), "top_logprobs"),
         (json!({"logprobs": true, "top_logprobs": 99}), "top_logprobs"),
         (json!({"stream_options": {"include_usage": true}}), "stream_options"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format"),
+        (json!({"response_format": {"type": "poem"}}), "response_format"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"tools": [{"type": "function"}]}), "tools"),
         (json!({"reasoning_effort": "huge"}), "reasoning_effort"),
