@@ -4,9 +4,12 @@ Every check fails loudly; what passes is counted.
 """
 
 import asyncio
+import json
 import sys
+import typing
 
 import openai
+import pydantic
 
 BASE = sys.argv[1]
 client = openai.OpenAI(base_url=BASE + "/v1", api_key="none", max_retries=0)
@@ -72,6 +75,73 @@ def text_goes_on():
     assert answer.choices[0].text.startswith("Once upon")
     parts = client.completions.create(model="ember", prompt="Once upon", max_tokens=5, stream=True)
     assert "".join(part.choices[0].text for part in parts)
+
+
+TOOL = {
+    "name": "tell_the_weather",
+    "parameters": {
+        "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+
+
+class Person(pydantic.BaseModel):
+    name: typing.Annotated[str, pydantic.Field(max_length=20)]
+    age: typing.Annotated[int, pydantic.Field(ge=0, le=120)]
+
+
+@check
+def answers_with_a_form():
+    answer = client.chat.completions.parse(
+        model="ember", messages=[{"role": "user", "content": "Tell me of Tom, who is 30."}], response_format=Person,
+        temperature=0,
+    )
+    assert 0 <= answer.choices[0].message.parsed.age <= 120, answer
+
+
+@check
+def a_tools_round_trip():
+    tools = [{"type": "function", "function": TOOL}]
+    asked = [{"role": "user", "content": "What is the weather in Rome?"}]
+    request = {"model": "ember", "tools": tools, "temperature": 0}
+    answer = client.chat.completions.create(
+        messages=asked, tool_choice="required", parallel_tool_calls=False, **request)
+    call = answer.choices[0].message.tool_calls[0]
+    assert answer.choices[0].finish_reason == "tool_calls" and call.function.name == "tell_the_weather"
+    assert "city" in json.loads(call.function.arguments)
+    asked += [answer.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "It is sunny."}]
+    assert client.chat.completions.create(messages=asked, **request).choices[0].message.content
+    with client.chat.completions.stream(messages=asked[:1], tool_choice="required", **request) as stream:
+        list(stream)
+    assert stream.get_final_completion().choices[0].message.tool_calls[0].function.name == "tell_the_weather"
+
+
+@check
+def responses():
+    request = {"model": "ember", "temperature": 0}
+    answer = client.responses.create(input="What is Ingle?", **request)
+    assert answer.output_text.startswith("Ingle is a local engine") and answer.status == "completed"
+    with client.responses.stream(input="What is Ingle?", **request) as stream:
+        kinds = [event.type for event in stream]
+        assert stream.get_final_response().output_text == answer.output_text
+    assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
+    again = client.responses.create(input="And what else?", previous_response_id=answer.id, **request)
+    assert again.usage.input_tokens > answer.usage.input_tokens
+    assert client.responses.retrieve(answer.id).output_text == answer.output_text
+    client.responses.delete(answer.id)
+    try:
+        client.responses.retrieve(answer.id)
+        raise AssertionError("a deleted answer was found")
+    except openai.NotFoundError:
+        pass
+    parsed = client.responses.parse(input="Tell me of Tom, who is 30.", text_format=Person, **request)
+    assert 0 <= parsed.output_parsed.age <= 120
+    call = client.responses.create(
+        input="Hello", tools=[{"type": "function", "strict": True, **TOOL}], tool_choice="required",
+        parallel_tool_calls=False, **request,
+    ).output[-1]
+    assert call.type == "function_call" and "city" in json.loads(call.arguments)
 
 
 @check

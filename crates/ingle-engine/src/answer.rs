@@ -92,6 +92,7 @@ impl Answer {
         }
         self.history.push(token);
         self.usage.decoded_tokens += 1;
+        self.usage.reasoning_tokens += usize::from(self.listener.is_thinking());
         if let Some(count) = self.options.logprobs {
             on_event(Event::Chosen(token, &logprobs(logits, token, count)));
         }

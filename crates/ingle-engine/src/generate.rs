@@ -100,6 +100,8 @@ pub struct Usage {
     pub prefill_seconds: f64,
     /// Tokens made.
     pub decoded_tokens: usize,
+    /// Of these, thought, not said; markers count with what they end.
+    pub reasoning_tokens: usize,
     /// Seconds from the first to the last of them.
     pub decode_seconds: f64,
     /// Tokens guessed ahead (speculative decoding).

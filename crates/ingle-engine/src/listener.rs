@@ -90,6 +90,11 @@ impl Listener {
         Ok(wanted)
     }
 
+    /// Whether the next token is thought.
+    pub(crate) fn is_thinking(&self) -> bool {
+        self.reader.in_reasoning()
+    }
+
     /// Whether a call was heard.
     pub(crate) fn has_call(&self) -> bool {
         !self.heard.calls.is_empty()

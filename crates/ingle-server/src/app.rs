@@ -4,6 +4,7 @@ use crate::guard::keys::Keys;
 use crate::guard::{self, Hosts};
 use crate::metrics::Metrics;
 use crate::models::Models;
+use crate::openai::responses::store::Store;
 use crate::problem::Problem;
 use crate::{anthropic, ollama, openai, plain};
 use axum::Router;
@@ -25,6 +26,8 @@ pub(crate) struct App {
     pub(crate) most_body: usize,
     /// Hears of every request: method, path, status, seconds.
     pub(crate) log: Option<Log>,
+    /// Answers that requests may refer to.
+    pub(crate) responses: Store,
     ids: AtomicU64,
 }
 
@@ -42,7 +45,8 @@ impl App {
         // ids of different runs of the program differ
         let ids = AtomicU64::new(crate::models::now() << 20);
         let (models, metrics) = (Arc::new(models), Arc::default());
-        App { models, metrics, keys, hosts, most_body, log, ids }
+        let responses = Store::default();
+        App { responses, models, metrics, keys, hosts, most_body, log, ids }
     }
 
     /// A name for an answer.
@@ -90,6 +94,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::chat))
         .route("/v1/completions", post(openai::completions::completions))
+        .route("/v1/responses", post(openai::responses::create))
+        .route("/v1/responses/{id}", get(openai::responses::one).delete(openai::responses::forget))
         .route("/v1/embeddings", post(openai::embeddings::embeddings))
         .route("/v1/rerank", post(openai::rerank::rerank))
         .route("/rerank", post(openai::rerank::rerank))

@@ -120,7 +120,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// What a browser asks before it asks.
 fn preflight(_client: &Client) -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key"),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];

@@ -17,7 +17,7 @@ pub(super) fn form(fields: &mut Fields) -> Result<Option<Form>, Problem> {
 /// `{"type": "text" | "json_object"}`, `{"type": "json_schema", "json_schema": {"schema": ..}}`, and beyond the API
 /// `{"type": "regex", "regex": ..}` and `{"type": "lark", "lark": ..}`. Some clients leave the schema out of `json_schema`
 /// and put it beside the type, as the API for responses has it.
-fn read_format(format: Value) -> Result<Option<Form>, Problem> {
+pub(super) fn read_format(format: Value) -> Result<Option<Form>, Problem> {
     let mut format = Fields::of(format, "`response_format`")?;
     let kind: String = format.required("type")?;
     let form = match kind.as_str() {

@@ -7,6 +7,7 @@ pub(crate) mod embeddings;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod rerank;
+pub(crate) mod responses;
 
 use crate::app::App;
 use crate::fields::Fields;
@@ -183,6 +184,7 @@ fn finish_reason(outcome: &Outcome) -> &'static str {
 /// Tokens of all answers, of which `choices` in a row are to the same prompt.
 fn usage(prompt: usize, outcomes: &[Outcome], choices: usize) -> Value {
     let made: usize = outcomes.iter().map(|outcome| outcome.usage.decoded_tokens).sum();
+    let thought: usize = outcomes.iter().map(|outcome| outcome.usage.reasoning_tokens).sum();
     // a prompt's first answer is the one that computed it
     let cached: usize = outcomes.iter().step_by(choices).map(|outcome| outcome.usage.cached_tokens).sum();
     json!({
@@ -190,6 +192,7 @@ fn usage(prompt: usize, outcomes: &[Outcome], choices: usize) -> Value {
         "completion_tokens": made,
         "total_tokens": prompt + made,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thought},
     })
 }
 

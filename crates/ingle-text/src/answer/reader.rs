@@ -89,6 +89,11 @@ impl AnswerReader {
         AnswerReader::new(&Dialect::plain(), &[], false, false)
     }
 
+    /// Whether what comes next is thought, as far as is known.
+    pub fn in_reasoning(&self) -> bool {
+        matches!(self.state, State::Text { place: Place::Reasoning, .. })
+    }
+
     /// The next text of the answer; what became certain is added to `out`.
     pub fn push(&mut self, text: &str, out: &mut Vec<Piece>) {
         self.held.push(text, false);

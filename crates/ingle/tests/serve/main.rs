@@ -7,6 +7,7 @@ mod ends;
 mod guard;
 mod mistakes;
 mod rerank;
+mod responses;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
