@@ -3,6 +3,7 @@
 use crate::metrics::Metrics;
 use crate::models::Served;
 use crate::problem::Problem;
+use crate::truncate::{self, Truncate};
 use ingle_engine::constraint::{Calls, Form};
 use ingle_engine::engine::Request;
 use ingle_engine::sampling::{Logprobs, SamplingOverrides};
@@ -41,6 +42,8 @@ pub(crate) struct Ask {
     pub(crate) form: Option<Form>,
     /// How tools are to be called.
     pub(crate) calls: Calls,
+    /// What is left out of a prompt that is too long; nothing, and it is refused, unless this says so.
+    pub(crate) truncate: Option<Truncate>,
     /// How many answers.
     pub(crate) choices: usize,
     /// Who asks.
@@ -67,6 +70,8 @@ pub(crate) struct Answers {
     _tickets: Vec<Ticket>,
     /// What is answered. With several, the answers to the first one come first.
     pub(crate) prompts: Vec<Vec<u32>>,
+    /// What the answer has to mention of the prompts.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Answers {
@@ -193,7 +198,19 @@ fn submit_here(
     let language = served.engine.language();
     let inputs = || std::iter::once(&ask.input).chain(further);
     // all of them are looked at before anything is computed
-    let prompts: Vec<Vec<u32>> = inputs().map(|input| tokens(language, input)).collect::<Result<_, _>>()?;
+    let context = served.engine.about().context;
+    let mut prompts: Vec<Vec<u32>> = Vec::new();
+    let mut warnings = Vec::new();
+    for input in inputs() {
+        prompts.push(match ask.truncate {
+            None => tokens(language, input)?,
+            Some(how) => {
+                let (prompt, told) = truncate::fit(language, input, how, context, ask.max_tokens)?;
+                warnings.extend(told);
+                prompt
+            }
+        });
+    }
     let vocabulary = served.engine.about().spec.vocabulary;
     if let Some(token) = prompts.iter().flatten().find(|&&token| token as usize >= vocabulary) {
         return Err(Problem::field(
@@ -234,7 +251,7 @@ fn submit_here(
             tickets.push(served.engine.submit(request, on_event, on_end)?);
         }
     }
-    Ok(Answers { told, _tickets: tickets, prompts })
+    Ok(Answers { told, _tickets: tickets, prompts, warnings })
 }
 
 /// What passes on what the engine says of an answer, and measures it.

@@ -22,6 +22,7 @@ mod plain;
 mod problem;
 mod serve;
 mod stream;
+mod truncate;
 
 pub use guard::keys::{Keys, Role, new_key};
 pub use models::Served;

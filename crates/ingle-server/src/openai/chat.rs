@@ -13,6 +13,7 @@ use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
 use crate::stream::{self, Chunks, Framing};
+use crate::truncate::Truncate;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
@@ -60,6 +61,7 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
         logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
         form,
         calls,
+        truncate: Truncate::of(&mut fields)?,
         choices: choices(&mut fields)?,
         client,
         priority: priority(&mut fields)?,
@@ -88,6 +90,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     warnings.extend(variables.unread(served.engine.language()));
     let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
     let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
     if stream {
         let chunks = Stream {

@@ -13,6 +13,7 @@ use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
 use crate::stream::{self, Chunks, Framing};
+use crate::truncate::Truncate;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
@@ -74,6 +75,7 @@ fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
         logprobs,
         form: constraint::form(&mut fields)?,
         calls: Calls::default(),
+        truncate: Truncate::of(&mut fields)?,
         choices: choices(&mut fields)?,
         client,
         priority: priority(&mut fields)?,
@@ -141,6 +143,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
         return Err(Problem::field("n", message));
     }
     let mut answers = ask::submit_all(&app.models, model.as_deref(), &app.metrics, ask, further).await?;
+    warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
     let echoed: Vec<String> = answers
         .prompts

@@ -225,3 +225,37 @@ fn forms_that_do_not_exist_or_cannot_be_honoured_are_refused() {
         assert!(error["message"].as_str().unwrap().contains("cannot be held to this form"), "{error}");
     }
 }
+
+#[test]
+fn what_does_not_fit_is_left_out_only_when_asked_and_told() {
+    let server = Server::start(&["ember", "--context", "512"]);
+    let mut messages = vec![json!({"role": "system", "content": "You are brief."})];
+    for turn in 0..12 {
+        messages.push(json!({"role": "user", "content": format!("Word {turn}: {}", "long ".repeat(30))}));
+        messages.push(json!({"role": "assistant", "content": format!("I read number {turn}.")}));
+    }
+    messages.push(json!({"role": "user", "content": "What is Ingle?"}));
+    let ask = |more: Value| {
+        let mut body = json!({"messages": messages, "temperature": 0, "max_tokens": 60});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.chat(&body)
+    };
+    let error = ask(json!({})).error(400);
+    assert_eq!(error["n_ctx"], 512);
+    let all = error["n_prompt_tokens"].as_u64().unwrap();
+    for how in ["oldest", "middle"] {
+        let answer = ask(json!({"truncate": how})).good();
+        let left = answer["usage"]["prompt_tokens"].as_u64().unwrap();
+        assert!(left <= 452 && left > 300, "{left}");
+        let warnings = answer["warnings"].to_string();
+        assert!(warnings.contains(&format!("{} of the prompt's {all} tokens", all - left)), "{warnings}");
+        let chunks = ask(json!({"truncate": how, "stream": true})).chunks();
+        assert!(chunks.last().unwrap()["warnings"].to_string().contains(how), "{chunks:?}");
+    }
+    assert_eq!(ask(json!({"truncate": "everything"})).error(400)["param"], "truncate");
+    // what cannot be left out is not
+    let alone = json!({"messages": user(&"long ".repeat(600)), "truncate": "oldest", "max_tokens": 5});
+    server.chat(&alone).error(400);
+    let text = json!({"prompt": "long ".repeat(600), "truncate": "middle", "max_tokens": 5});
+    assert_eq!(server.post("/v1/completions", &text).good()["usage"]["prompt_tokens"], 507);
+}

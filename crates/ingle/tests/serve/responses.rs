@@ -138,7 +138,7 @@ fn what_is_not_there_is_refused_by_name() {
         (json!({"input": []}), "input"),
         (json!({"input": 7}), "input"),
         (json!({"input": "x", "background": true}), "background"),
-        (json!({"input": "x", "truncation": "auto"}), "truncation"),
+        (json!({"input": "x", "truncation": "some"}), "truncation"),
         (json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools"),
         (json!({"input": "x", "conversation": "c"}), "conversation"),
         (json!({"input": "x", "text": {"format": {"type": "poem"}}}), "text"),

@@ -14,6 +14,7 @@ use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
 use crate::stream::{self, Chunks, Framing};
+use crate::truncate::Truncate;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
@@ -62,11 +63,6 @@ fn read(app: &App, mut body: Fields, client: String) -> Result<Asked, Problem> {
             "`background` is not taken here: wait for the answer, or stream it",
         ));
     }
-    if body.optional::<String>("truncation")?.is_some_and(|truncation| truncation != "disabled") {
-        let message =
-            "`truncation` can only be `disabled` here: nothing is left out of a conversation in silence";
-        return Err(Problem::field("truncation", message));
-    }
     let mut repeated = Map::new();
     for name in [
         "instructions",
@@ -80,6 +76,7 @@ fn read(app: &App, mut body: Fields, client: String) -> Result<Asked, Problem> {
         "tool_choice",
         "tools",
         "top_p",
+        "truncation",
         "user",
     ] {
         repeated.insert(name.into(), body.peek(name).cloned().unwrap_or(Value::Null));
@@ -90,12 +87,19 @@ fn read(app: &App, mut body: Fields, client: String) -> Result<Asked, Problem> {
         ("text", json!({"format": {"type": "text"}})),
         ("tool_choice", json!("auto")),
         ("tools", json!([])),
+        ("truncation", json!("disabled")),
         ("reasoning", json!({"effort": null, "summary": null})),
     ] {
         if repeated[name].is_null() {
             repeated[name] = usual;
         }
     }
+    let truncation: Option<String> = body.optional("truncation")?;
+    let truncate = match truncation.as_deref() {
+        None | Some("disabled") => None,
+        Some("auto") => Some(Truncate::Oldest),
+        Some(_) => return Err(Problem::field("truncation", "`truncation` is `auto` or `disabled`")),
+    };
     let (model, stream) = (body.optional("model")?, body.optional("stream")?.unwrap_or(false));
     let store = body.optional("store")?.unwrap_or(true);
     let mut conversation: Vec<Value> = Vec::new();
@@ -119,6 +123,7 @@ fn read(app: &App, mut body: Fields, client: String) -> Result<Asked, Problem> {
         logprobs: None,
         form,
         calls,
+        truncate,
         choices: 1,
         client,
         priority: priority(&mut body)?,
@@ -278,6 +283,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let id = app.id("");
     let frame = Frame { id: format!("resp_{id}"), created: now(), model: served.id.clone(), store, repeated };
     let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    warnings.append(&mut answers.warnings);
     let mut making = Making { app: app.clone(), owner, messages, frame, warnings, output: Output::new(&id) };
     if stream {
         return Ok(stream::response(answers, making, 1, Framing::Named));
@@ -324,7 +330,6 @@ impl Frame {
             ("model", json!(self.model)),
             ("output", json!(output)),
             ("store", json!(self.store)),
-            ("truncation", json!("disabled")),
             ("usage", Value::Null),
         ] {
             document.insert(name.into(), value);
