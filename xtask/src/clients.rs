@@ -8,8 +8,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Scripts in `xtask/clients`, and the package that each runs.
-const PYTHON: [(&str, &str); 1] = [("openai_python.py", "openai==3.54.0")];
+/// Scripts in `xtask/clients`, and the package that each runs. They are told of an open server, of one that asks for a key,
+/// and of the key.
+const PYTHON: [(&str, &str); 2] =
+    [("openai_python.py", "openai==3.54.0"), ("anthropic_python.py", "anthropic==2.12.0")];
 
 /// A server for as long as it lives.
 struct Server {
@@ -18,9 +20,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(binary: &Path) -> Result<Server> {
+    fn start(binary: &Path, keys: Option<&Path>) -> Result<Server> {
         let mut command = Command::new(binary);
         command.args(["serve", "ember", "--port", "0", "--quiet"]).stdout(Stdio::piped());
+        if let Some(keys) = keys {
+            command.arg("--keys").arg(keys);
+        }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
         let mut line = String::new();
         if let Some(out) = child.stdout.take() {
@@ -49,13 +54,26 @@ pub fn clients() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo).args(["build", "--locked", "-p", "ingle"]).current_dir(&root).status()?;
     ensure!(built.success(), "the program cannot be built");
-    let server = Server::start(&target.join("debug/ingle"))?;
+    let binary = target.join("debug/ingle");
+    let keys = target.join("clients/keys.txt");
+    let key = new_key(&binary, &keys)?;
+    let (server, keyed) = (Server::start(&binary, None)?, Server::start(&binary, Some(&keys))?);
     for (script, package) in PYTHON {
         let script = root.join("xtask/clients").join(script);
-        let status = Command::new(&python).arg(&script).arg(&server.url).status()?;
+        let status = Command::new(&python).arg(&script).args([&server.url, &keyed.url, &key]).status()?;
         ensure!(status.success(), "{package} does not get what it expects; the lines above say what");
     }
     Ok(())
+}
+
+/// A key that a server with this file, which is made anew, knows.
+fn new_key(binary: &Path, keys: &Path) -> Result<String> {
+    if keys.exists() {
+        std::fs::remove_file(keys)?;
+    }
+    let made = Command::new(binary).args(["key", "new", "client", "--keys"]).arg(keys).output()?;
+    ensure!(made.status.success(), "no key can be made: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
 }
 
 /// A Python with the packages; `None` where it cannot be had.

@@ -97,6 +97,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/responses", post(openai::responses::create))
         .route("/v1/responses/{id}", get(openai::responses::one).delete(openai::responses::forget))
         .route("/v1/embeddings", post(openai::embeddings::embeddings))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/v1/rerank", post(openai::rerank::rerank))
         .route("/rerank", post(openai::rerank::rerank))
         .fallback(nothing_there)

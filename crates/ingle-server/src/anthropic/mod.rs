@@ -1,9 +1,74 @@
-//! Anthropic's API.
+//! Anthropic's API: `POST /v1/messages` and `POST /v1/messages/count_tokens`.
+//!
+//! ```text
+//! body ─► request (fields) ─► conversation (blocks to messages) ─► Ask
+//! Told ─► response (blocks of a whole answer) or stream (the same as events)
+//! ```
+//!
+//! The headers `anthropic-version` and `anthropic-beta` and the query `?beta=true` make no difference: there is one version
+//! here, with all that it can do.
 
+mod conversation;
+mod request;
+mod response;
+mod stream;
+
+use crate::app::{App, answer};
+use crate::ask::{self, blocking};
+use crate::guard::Client;
+use crate::openai::fields;
+use crate::plain::with_warnings;
 use crate::problem::Problem;
+use crate::stream::Framing;
+use axum::body::Body;
+use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use response::Frame;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// `POST /v1/messages`
+pub(crate) async fn messages(
+    State(app): State<Arc<App>>,
+    Extension(Client(client)): Extension<Client>,
+    body: Body,
+) -> Response {
+    respond(&app, client, body).await.unwrap_or_else(error)
+}
+
+async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
+    let request::Create { model, ask, stream, variables, mut warnings } =
+        request::create(fields(app, body).await?, client)?;
+    let served = app.models.find(model.as_deref())?;
+    warnings.extend(variables.unread(served.engine.language()));
+    let frame = Frame { id: app.id("msg_"), model: served.id.clone() };
+    let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    if stream {
+        let chunks = stream::Stream::new(frame, answers.prompt_tokens(), warnings);
+        return Ok(crate::stream::response(answers, chunks, 1, Framing::Named));
+    }
+    let mut blocks = response::Blocks::default();
+    let outcomes = answers.outcomes(1, |_, told| blocks.add(told)).await?;
+    Ok(answer(&response::whole(&frame, &blocks, &outcomes, warnings)))
+}
+
+/// `POST /v1/messages/count_tokens`: the tokens of the prompt that a request makes, which is not answered.
+pub(crate) async fn count_tokens(State(app): State<Arc<App>>, body: Body) -> Response {
+    count(app, body).await.unwrap_or_else(error)
+}
+
+async fn count(app: Arc<App>, body: Body) -> Result<Response, Problem> {
+    let request::Count { model, input, variables, mut warnings } = request::count(fields(&app, body).await?)?;
+    // templates and long texts take their time: others shall not wait for it
+    let counted = move || {
+        let language = app.models.find(model.as_deref())?.engine.language();
+        warnings.extend(variables.unread(language));
+        let tokens = ask::tokens(language, &input)?.len();
+        Ok(with_warnings(json!({"input_tokens": tokens}), warnings))
+    };
+    Ok(answer(&blocking(counted).await?))
+}
 
 /// An error as the SDKs expect it.
 pub(crate) fn error(problem: Problem) -> Response {

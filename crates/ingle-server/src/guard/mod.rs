@@ -103,7 +103,9 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
         bearer.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
     let key = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
     let Some(key) = key else {
-        return Err(Problem::unauthorised("a key is needed: send it as `Authorization: Bearer KEY`"));
+        return Err(Problem::unauthorised(
+            "a key is needed: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`",
+        ));
     };
     match keys.find(key.trim()) {
         Some(found) if matches!(found.role, Role::Infer | Role::Manage) => Ok(Client(found.name.clone())),
@@ -121,7 +123,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn preflight(_client: &Client) -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, \
+             anthropic-dangerous-direct-browser-access",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()

@@ -57,7 +57,7 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
     let ask = Ask {
         sampling: sampling(&mut fields)?,
         max_tokens,
-        stop: stop(&mut fields)?,
+        stop: stop(&mut fields, "stop")?,
         logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
         form,
         calls,

@@ -71,7 +71,7 @@ fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
     let ask = Ask {
         sampling: sampling(&mut fields)?,
         max_tokens: Some(fields.number("max_tokens", 0, usize::MAX)?.unwrap_or(USUAL_TOKENS)),
-        stop: stop(&mut fields)?,
+        stop: stop(&mut fields, "stop")?,
         logprobs,
         form: constraint::form(&mut fields)?,
         calls: Calls::default(),

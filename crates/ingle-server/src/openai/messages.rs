@@ -42,6 +42,11 @@ impl Conversation {
 pub(crate) struct Variables(Vec<(String, Vec<String>)>);
 
 impl Variables {
+    /// Of what `field` says, one of the variables `names` is to reach the template.
+    pub(crate) fn want(&mut self, field: &str, names: &[&str]) {
+        self.0.push((field.to_owned(), names.iter().map(|&name| name.to_owned()).collect()));
+    }
+
     /// What the answer has to mention: fields that nothing of reaches this model.
     pub(crate) fn unread(&self, language: &Language) -> Vec<String> {
         let unread =

@@ -45,7 +45,7 @@ fn fingerprint() -> String {
 }
 
 /// How tokens are to be chosen.
-fn sampling(fields: &mut Fields) -> Result<SamplingOverrides, Problem> {
+pub(crate) fn sampling(fields: &mut Fields) -> Result<SamplingOverrides, Problem> {
     let mut sampling = SamplingOverrides {
         temperature: fields.number("temperature", 0.0, 100.0)?,
         top_p: fields.number("top_p", 0.0, 1.0)?,
@@ -101,7 +101,7 @@ fn window(fields: &mut Fields, name: &str) -> Result<Option<Window>, Problem> {
 }
 
 /// The value of a field that has two names.
-fn one_of<T: PartialEq>(
+pub(crate) fn one_of<T: PartialEq>(
     name: &str,
     value: Option<T>,
     other: &str,
@@ -115,7 +115,7 @@ fn one_of<T: PartialEq>(
 }
 
 /// How a request stands to others of the server: whoever is in no hurry may stand back, and nobody can push forward.
-fn priority(fields: &mut Fields) -> Result<i32, Problem> {
+pub(crate) fn priority(fields: &mut Fields) -> Result<i32, Problem> {
     Ok(fields.number("priority", -100, 0)?.unwrap_or(0))
 }
 
@@ -129,24 +129,27 @@ fn seed(fields: &mut Fields) -> Result<Option<u64>, Problem> {
     .transpose()
 }
 
-/// Texts that end an answer: one, or a list.
-fn stop(fields: &mut Fields) -> Result<Vec<String>, Problem> {
-    let stops = match fields.optional::<Value>("stop")? {
+/// Texts that end an answer: one, or a list; `field` is what the API calls them.
+pub(crate) fn stop(fields: &mut Fields, field: &str) -> Result<Vec<String>, Problem> {
+    let stops = match fields.optional::<Value>(field)? {
         None => Vec::new(),
         Some(Value::String(stop)) => vec![stop],
         Some(Value::Array(stops)) => {
             let texts: Option<Vec<String>> =
                 stops.into_iter().map(|stop| stop.as_str().map(str::to_owned)).collect();
-            texts.ok_or_else(|| Problem::field("stop", "`stop` has something that is no text"))?
+            texts.ok_or_else(|| Problem::field(field, format!("`{field}` has something that is no text")))?
         }
-        Some(_) => return Err(Problem::field("stop", "`stop` is a text or a list of texts")),
+        Some(_) => return Err(Problem::field(field, format!("`{field}` is a text or a list of texts"))),
     };
     if stops.len() > MOST_STOPS || stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
-        let message = format!("`stop` takes {MOST_STOPS} texts of {LONGEST_STOP} bytes at most");
-        return Err(Problem::field("stop", message));
+        let message = format!("`{field}` takes {MOST_STOPS} texts of {LONGEST_STOP} bytes at most");
+        return Err(Problem::field(field, message));
     }
     if stops.iter().any(String::is_empty) {
-        return Err(Problem::field("stop", "`stop` has an empty text, which every answer would end at"));
+        return Err(Problem::field(
+            field,
+            format!("`{field}` has an empty text, which every answer would end at"),
+        ));
     }
     Ok(stops)
 }
@@ -212,7 +215,7 @@ impl Outcomes {
 }
 
 /// What an answer should mention beside its text.
-fn notices(outcomes: &[Outcome]) -> Vec<String> {
+pub(crate) fn notices(outcomes: &[Outcome]) -> Vec<String> {
     let mut notices: Vec<String> = Vec::new();
     for notice in outcomes.iter().flat_map(|outcome| &outcome.notices) {
         if !notices.contains(notice) {
@@ -244,6 +247,6 @@ fn finite(logprob: f32) -> f32 {
 }
 
 /// A body's fields.
-async fn fields(app: &App, body: axum::body::Body) -> Result<Fields, Problem> {
+pub(crate) async fn fields(app: &App, body: axum::body::Body) -> Result<Fields, Problem> {
     Fields::parse(&crate::guard::body(body, app.most_body).await?)
 }

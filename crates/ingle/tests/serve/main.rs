@@ -1,5 +1,6 @@
 //! The server from outside: the real program, a real port, plain HTTP.
 
+mod anthropic;
 mod chat;
 mod completions;
 mod conversations;
