@@ -251,3 +251,84 @@ fn schema(format: Value, field: &str) -> Result<Value, Problem> {
     format.finish().map_err(bad)?;
     Ok(schema)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: Value) -> Create {
+        let mut body = json!({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        create(Fields::of(body, "the body").unwrap(), String::new()).unwrap()
+    }
+
+    fn chat(read: &Create) -> &ChatRequest {
+        match &read.ask.input {
+            Input::Chat(request) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn tools_are_laid_out_as_templates_expect_them() {
+        let schema = json!({"type": "object", "properties": {}});
+        let tools = json!([
+            {"name": "f", "description": "Does f.", "input_schema": schema, "strict": true},
+            {"type": "custom", "name": "g", "input_schema": {}, "input_examples": [{}]},
+        ]);
+        let read = read(json!({"tools": tools, "cache_control": {"type": "ephemeral"}}));
+        let function = json!({"name": "f", "description": "Does f.", "parameters": schema, "strict": true});
+        let second = json!({"type": "function", "function": {"name": "g", "parameters": {}}});
+        assert_eq!(chat(&read).tools, [json!({"type": "function", "function": function}), second]);
+        assert_eq!(read.warnings, ["tools.1: `input_examples` has no effect here", CACHE_CONTROL]);
+    }
+
+    #[test]
+    fn choices_forms_and_limits_reach_the_engine() {
+        let tools = json!([{"name": "f", "input_schema": {}}]);
+        for (choice, expected, single) in [
+            (json!(null), CallChoice::Auto, false),
+            (json!({"type": "auto", "disable_parallel_tool_use": true}), CallChoice::Auto, true),
+            (json!({"type": "any"}), CallChoice::Required, false),
+            (
+                json!({"type": "tool", "name": "f", "disable_parallel_tool_use": true}),
+                CallChoice::Named("f".into()),
+                true,
+            ),
+        ] {
+            let read = read(json!({"tools": tools, "tool_choice": choice}));
+            assert_eq!(read.ask.calls, Calls { choice: expected, single });
+        }
+        let schema = json!({"type": "object"});
+        let format = json!({"type": "json_schema", "schema": schema});
+        for more in [
+            json!({"output_format": format}),
+            json!({"output_config": {"format": format}}),
+            json!({"output_config": {"format": format}, "output_format": format}),
+        ] {
+            assert_eq!(read(more).ask.form, Some(Form::Schema(schema.clone())));
+        }
+        let read = read(json!({"top_k": 3, "top_p": 0.5, "temperature": 1, "stop_sequences": ["a", "b"]}));
+        let Ask { sampling, max_tokens, stop, form, choices, .. } = &read.ask;
+        assert_eq!((sampling.top_k, sampling.top_p, sampling.temperature), (Some(3), Some(0.5), Some(1.0)));
+        assert_eq!(
+            (*max_tokens, &stop[..], form, *choices),
+            (Some(5), &["a".into(), "b".into()][..], &None, 1)
+        );
+    }
+
+    #[test]
+    fn thinking_and_effort_are_for_the_template() {
+        for (kind, expected) in [("disabled", false), ("adaptive", true)] {
+            let read = read(json!({"thinking": {"type": kind}}));
+            let variables = json!({"enable_thinking": expected, "thinking": expected});
+            assert_eq!(Value::from(chat(&read).variables.clone()), variables);
+            assert_eq!(read.warnings, Vec::<String>::new());
+        }
+        let read = read(json!({
+            "thinking": {"type": "enabled", "budget_tokens": 9, "display": "omitted"}, "output_config": {"effort": "max"},
+        }));
+        assert_eq!(chat(&read).variables["reasoning_effort"], "xhigh");
+        assert_eq!(read.warnings.len(), 2);
+    }
+}
