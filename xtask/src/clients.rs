@@ -10,8 +10,11 @@ use std::process::{Child, Command, Stdio};
 
 /// Scripts in `xtask/clients`, and the package that each runs. They are told of an open server, of one that asks for a key,
 /// and of the key.
-const PYTHON: [(&str, &str); 2] =
-    [("openai_python.py", "openai==3.54.0"), ("anthropic_python.py", "anthropic==2.12.0")];
+const PYTHON: &[(&str, &str)] = &[
+    ("openai_python.py", "openai==3.54.0"),
+    ("anthropic_python.py", "anthropic==2.12.0"),
+    ("ollama_python.py", "ollama==0.6.3"),
+];
 
 /// A server for as long as it lives.
 struct Server {
@@ -84,10 +87,10 @@ fn environment(folder: &Path) -> Result<Option<PathBuf>> {
         println!("absent: Python 3 with venv; other people's clients are not tried");
         return Ok(None);
     }
-    let packages = PYTHON.map(|(_, package)| package);
+    let packages: Vec<&str> = PYTHON.iter().map(|(_, package)| *package).collect();
     if !ran(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(packages))
+        .args(&packages))
     {
         println!("absent: {}; other people's clients are not tried", packages.join(", "));
         return Ok(None);

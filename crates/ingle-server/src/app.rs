@@ -10,7 +10,7 @@ use crate::{anthropic, ollama, openai, plain};
 use axum::Router;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,6 +101,21 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/v1/rerank", post(openai::rerank::rerank))
         .route("/rerank", post(openai::rerank::rerank))
+        .route("/", get(ollama::root))
+        .route("/api/generate", post(ollama::generate::generate))
+        .route("/api/chat", post(ollama::chat::chat))
+        .route("/api/embed", post(ollama::embed::embed))
+        .route("/api/embeddings", post(ollama::embed::embeddings))
+        .route("/api/tags", get(ollama::list::tags))
+        .route("/api/ps", get(ollama::list::ps))
+        .route("/api/show", post(ollama::list::show))
+        .route("/api/version", get(ollama::version))
+        .route("/api/pull", post(ollama::not_here))
+        .route("/api/push", post(ollama::not_here))
+        .route("/api/create", post(ollama::not_here))
+        .route("/api/copy", post(ollama::not_here))
+        .route("/api/delete", delete(ollama::not_here))
+        .route("/api/blobs/{digest}", post(ollama::not_here).head(ollama::not_here))
         .fallback(nothing_there)
         .method_not_allowed_fallback(another_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Most likely tokens that can be asked for.
-const MOST_LOGPROBS: usize = 20;
+pub(crate) const MOST_LOGPROBS: usize = 20;
 /// What clients send that has no meaning on one's own machine.
 const WITHOUT_EFFECT: [&str; 7] =
     ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity"];
@@ -137,12 +137,12 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
 
 /// Logprobs of the tokens that were said: those of thoughts, calls and stop texts are not asked for.
 #[derive(Clone, Debug, Default)]
-struct Chosen(Vec<Value>);
+pub(crate) struct Chosen(pub(crate) Vec<Value>);
 
 impl Chosen {
     /// The tokens of what was said just now. Where the tokens that wait spell it and more, the rest waits on: it may be the
     /// beginning of a stop text.
-    fn say(&mut self, text: &str) -> Vec<Value> {
+    pub(crate) fn say(&mut self, text: &str) -> Vec<Value> {
         let length = |token: &Value| token["bytes"].as_array().map_or(0, Vec::len);
         let spelled: Vec<u8> =
             self.0.iter().flat_map(|token| token["bytes"].as_array()).flatten().filter_map(byte).collect();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Most texts of a request.
-pub(super) const MOST_TEXTS: usize = 2048;
+pub(crate) const MOST_TEXTS: usize = 2048;
 
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
     match respond(app, body).await {

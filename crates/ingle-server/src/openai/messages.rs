@@ -70,16 +70,7 @@ pub(crate) fn conversation(fields: &mut Fields) -> Result<Conversation, Problem>
     for (index, value) in given.iter().enumerate() {
         messages.push(message(index, value, &mut fields.warnings)?);
     }
-    let mut tools: Vec<Value> = fields.optional("tools")?.unwrap_or_default();
-    for (index, tool) in tools.iter().enumerate() {
-        let name = tool.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
-        if tool.get("type").and_then(Value::as_str) != Some("function") || name.is_none_or(str::is_empty) {
-            let message = format!(
-                "tool {index} is not of the form {{\"type\": \"function\", \"function\": {{\"name\": ..}}}}"
-            );
-            return Err(Problem::field("tools", message));
-        }
-    }
+    let mut tools = tools(fields)?;
     // whoever wants no call offers no tools
     if fields.peek("tool_choice").and_then(Value::as_str) == Some("none") {
         tools.clear();
@@ -111,6 +102,24 @@ pub(crate) fn conversation(fields: &mut Fields) -> Result<Conversation, Problem>
     let continues = continues(fields, &messages, &mut variables)?;
     let request = ChatRequest { messages, tools, variables };
     Ok(Conversation { request, continues, variables: Variables(wanted) })
+}
+
+/// Takes `tools`.
+///
+/// # Errors
+/// A tool that is no function, or has no name.
+pub(crate) fn tools(fields: &mut Fields) -> Result<Vec<Value>, Problem> {
+    let tools: Vec<Value> = fields.optional("tools")?.unwrap_or_default();
+    for (index, tool) in tools.iter().enumerate() {
+        let name = tool.get("function").and_then(|function| function.get("name")).and_then(Value::as_str);
+        if tool.get("type").and_then(Value::as_str) != Some("function") || name.is_none_or(str::is_empty) {
+            let message = format!(
+                "tool {index} is not of the form {{\"type\": \"function\", \"function\": {{\"name\": ..}}}}"
+            );
+            return Err(Problem::field("tools", message));
+        }
+    }
+    Ok(tools)
 }
 
 /// Whether the last message is to go on: if it is the assistant's, it is, unless the request wants an answer to it.

@@ -81,7 +81,7 @@ pub(crate) fn sampling(fields: &mut Fields) -> Result<SamplingOverrides, Problem
 }
 
 /// Samplers that the API does not have, by the names they have elsewhere.
-fn further(fields: &mut Fields, sampling: &mut SamplingOverrides) -> Result<(), Problem> {
+pub(crate) fn further(fields: &mut Fields, sampling: &mut SamplingOverrides) -> Result<(), Problem> {
     sampling.penalty_window = window(fields, "repeat_last_n")?;
     sampling.dry_multiplier = fields.number("dry_multiplier", 0.0, 100.0)?;
     sampling.dry_base = fields.number("dry_base", 1.0, 100.0)?;
@@ -120,7 +120,7 @@ pub(crate) fn priority(fields: &mut Fields) -> Result<i32, Problem> {
 }
 
 /// A seed; negative ones are meant as bits.
-fn seed(fields: &mut Fields) -> Result<Option<u64>, Problem> {
+pub(crate) fn seed(fields: &mut Fields) -> Result<Option<u64>, Problem> {
     let seed = fields.optional::<serde_json::Number>("seed")?;
     seed.map(|seed| {
         let bits = seed.as_u64().or_else(|| seed.as_i64().map(|seed| seed as u64));
@@ -231,7 +231,7 @@ fn token_text(language: &Language, id: u32) -> String {
 }
 
 /// How likely a token was, in the form of chats.
-fn chat_logprob(language: &Language, id: u32, logprobs: &Logprobs) -> Value {
+pub(crate) fn chat_logprob(language: &Language, id: u32, logprobs: &Logprobs) -> Value {
     let one = |id: u32, logprob: f32| {
         let bytes = language.tokenizer().token_bytes(id).unwrap_or_default();
         json!({"token": token_text(language, id), "logprob": finite(logprob), "bytes": bytes})

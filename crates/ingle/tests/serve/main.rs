@@ -7,6 +7,7 @@ mod conversations;
 mod ends;
 mod guard;
 mod mistakes;
+mod ollama;
 mod rerank;
 mod responses;
 

@@ -1,0 +1,216 @@
+//! What `/api/chat` and `/api/generate` have in common beside what is to be answered.
+
+use super::options::{self, Options};
+use crate::ask::{Ask, Input};
+use crate::fields::Fields;
+use crate::models::Served;
+use crate::openai::chat::MOST_LOGPROBS;
+use crate::problem::Problem;
+use ingle_engine::Language;
+use ingle_engine::constraint::{Calls, Form};
+use serde_json::{Map, Value};
+
+/// Efforts of thinking.
+const EFFORTS: [&str; 4] = ["low", "medium", "high", "max"];
+
+/// Read from a request.
+#[derive(Debug)]
+pub(super) struct Settings {
+    options: Options,
+    form: Option<Form>,
+    pub(super) think: Option<Think>,
+    pub(super) stream: bool,
+    logprobs: Option<usize>,
+}
+
+impl Settings {
+    /// Takes `options`, `format`, `think`, `stream`, `keep_alive`, `truncate`, `shift`, `logprobs` and `top_logprobs`.
+    ///
+    /// # Errors
+    /// Any of them that makes no sense.
+    pub(super) fn read(fields: &mut Fields, served: &Served) -> Result<Settings, Problem> {
+        keep_alive(fields)?;
+        if fields.optional("truncate")? == Some(true) {
+            let told = "`truncate` has no effect here: nothing is cut, and what is too long is refused";
+            fields.warnings.push(told.into());
+        }
+        if fields.optional("shift")? == Some(true) {
+            let told = "`shift` has no effect here: nothing is forgotten, and an answer ends where the context is full";
+            fields.warnings.push(told.into());
+        }
+        let wants_logprobs = fields.optional("logprobs")?.unwrap_or(false);
+        let top = fields.number("top_logprobs", 0, MOST_LOGPROBS)?;
+        if top.is_some_and(|top| top > 0) && !wants_logprobs {
+            return Err(Problem::field("top_logprobs", "`top_logprobs` needs `logprobs` to be true"));
+        }
+        Ok(Settings {
+            options: options::read(fields, served.engine.about().context)?,
+            form: form(fields)?,
+            think: Think::read(fields)?,
+            stream: fields.optional("stream")?.unwrap_or(true),
+            logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
+        })
+    }
+
+    /// What is asked of the engine.
+    pub(super) fn ask(self, input: Input, client: String) -> Ask {
+        let Options { sampling, max_tokens, stop } = self.options;
+        Ask {
+            input,
+            sampling,
+            max_tokens,
+            stop,
+            logprobs: self.logprobs,
+            form: self.form,
+            calls: Calls::default(),
+            choices: 1,
+            client,
+            priority: 0,
+        }
+    }
+}
+
+/// Takes `keep_alive`: a number of seconds, or a text such as `5m`.
+///
+/// # Errors
+/// Something else.
+pub(super) fn keep_alive(fields: &mut Fields) -> Result<(), Problem> {
+    match fields.optional::<Value>("keep_alive")? {
+        None => {}
+        Some(Value::Number(_) | Value::String(_)) => {
+            let told =
+                "`keep_alive` has no effect here for now: models stay loaded as long as the server runs";
+            fields.warnings.push(told.into());
+        }
+        Some(_) => {
+            let message = "`keep_alive` is a number of seconds, or a text such as \"5m\"";
+            return Err(Problem::field("keep_alive", message));
+        }
+    }
+    Ok(())
+}
+
+/// Takes `format`: `json`, or a schema.
+fn form(fields: &mut Fields) -> Result<Option<Form>, Problem> {
+    match fields.optional::<Value>("format")? {
+        None => Ok(None),
+        Some(Value::String(format)) if format.is_empty() => Ok(None),
+        Some(Value::String(format)) if format == "json" => Ok(Some(Form::Object)),
+        Some(schema @ Value::Object(_)) => Ok(Some(Form::Schema(schema))),
+        Some(_) => {
+            Err(Problem::field("format", "`format` is neither \"json\" nor the object of a JSON schema"))
+        }
+    }
+}
+
+/// Whether to think before speaking, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Think {
+    Said(bool),
+    Effort(String),
+}
+
+impl Think {
+    fn read(fields: &mut Fields) -> Result<Option<Think>, Problem> {
+        match fields.optional::<Value>("think")? {
+            None => Ok(None),
+            Some(Value::Bool(think)) => Ok(Some(Think::Said(think))),
+            Some(Value::String(effort)) if EFFORTS.contains(&effort.as_str()) => {
+                Ok(Some(Think::Effort(effort)))
+            }
+            Some(_) => {
+                let message = format!("`think` can be true, false, {}", EFFORTS.join(", "));
+                Err(Problem::field("think", message))
+            }
+        }
+    }
+
+    /// What tells a template of it. Templates have several names for it.
+    pub(super) fn variables(&self) -> Map<String, Value> {
+        let mut variables = Map::new();
+        let whether = *self != Think::Said(false);
+        for name in WHETHER {
+            variables.insert(name.into(), whether.into());
+        }
+        if let Think::Effort(effort) = self {
+            variables.insert(EFFORT.into(), effort.as_str().into());
+        }
+        variables
+    }
+
+    /// What the answer has to mention: what of it does not reach a model whose template looks at some names.
+    pub(super) fn unread(&self, reads: impl Fn(&str) -> bool) -> Option<String> {
+        let whether = WHETHER.into_iter().any(&reads);
+        match self {
+            Think::Said(_) if whether => None,
+            Think::Effort(_) if reads(EFFORT) => None,
+            Think::Effort(effort) if whether => Some(format!(
+                "`{effort}` of `think` has no effect beside that of true: the model's template knows no efforts"
+            )),
+            _ => Some("`think` has no effect: the model's template does not look at it".into()),
+        }
+    }
+}
+
+const WHETHER: [&str; 2] = ["enable_thinking", "thinking"];
+const EFFORT: &str = "reasoning_effort";
+
+/// Whether a model thinks before it speaks, as far as its template and its answers' marks say.
+pub(super) fn thinks(language: &Language) -> bool {
+    WHETHER.into_iter().chain([EFFORT]).any(|name| language.template_reads(name))
+        || ["harmony", "think"].contains(&language.dialect().name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn fields(value: Value) -> Fields {
+        Fields::of(value, "the body").unwrap()
+    }
+
+    #[test]
+    fn formats_are_passed_on_as_forms() {
+        let read = |format: Value| form(&mut fields(json!({"format": format})));
+        assert_eq!(read(Value::Null).unwrap(), None);
+        assert_eq!(read(json!("")).unwrap(), None);
+        assert_eq!(read(json!("json")).unwrap(), Some(Form::Object));
+        let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+        assert_eq!(read(schema.clone()).unwrap(), Some(Form::Schema(schema)));
+        for format in [json!("xml"), json!(1), json!([]), json!(true)] {
+            assert_eq!(read(format).unwrap_err().field.as_deref(), Some("format"));
+        }
+    }
+
+    #[test]
+    fn thinking_reaches_templates_by_their_names_or_is_told() {
+        let read = |think: Value| Think::read(&mut fields(json!({"think": think})));
+        assert_eq!(read(Value::Null).unwrap(), None);
+        let no = read(json!(false)).unwrap().unwrap();
+        assert_eq!(Value::Object(no.variables()), json!({"enable_thinking": false, "thinking": false}));
+        let high = read(json!("high")).unwrap().unwrap();
+        assert_eq!(
+            Value::Object(high.variables()),
+            json!({"enable_thinking": true, "thinking": true, "reasoning_effort": "high"})
+        );
+        assert_eq!(no.unread(|name| name == "thinking"), None);
+        assert_eq!(high.unread(|name| name == "reasoning_effort"), None);
+        assert!(high.unread(|name| name == "enable_thinking").unwrap().contains("no efforts"));
+        assert!(no.unread(|name| name == "reasoning_effort").unwrap().contains("does not look"));
+        assert!(high.unread(|_| false).unwrap().contains("does not look"));
+        for think in [json!("much"), json!(1), json!({})] {
+            assert_eq!(read(think).unwrap_err().field.as_deref(), Some("think"));
+        }
+    }
+
+    #[test]
+    fn models_that_stay_are_told() {
+        for (value, told) in [(json!("5m"), 1), (json!(-1), 1), (json!(0), 1), (Value::Null, 0)] {
+            let mut fields = fields(json!({"keep_alive": value}));
+            keep_alive(&mut fields).unwrap();
+            assert_eq!(fields.finish().unwrap().len(), told);
+        }
+        assert!(keep_alive(&mut fields(json!({"keep_alive": []}))).is_err());
+    }
+}
