@@ -59,7 +59,7 @@ fn entry(served: &Served, name: &str) -> Map<String, Value> {
         ("model".to_owned(), name.into()),
         ("modified_at".to_owned(), loaded(served).into()),
         ("size".to_owned(), served.engine.about().weight_bytes.into()),
-        // the checksum of all its bytes would take minutes, and of anything else say nothing
+        // the checksum of all its bytes takes minutes, and one of anything else would be no digest of the model
         ("digest".to_owned(), "".into()),
         ("details".to_owned(), details(served)),
         ("capabilities".to_owned(), json!(capabilities(served))),

@@ -97,7 +97,8 @@ fn taken<T: Default>(
     context: usize,
     take: impl FnOnce(&mut Fields) -> Result<T, Problem>,
 ) -> Result<T, Problem> {
-    let Some(options) = fields.optional::<Value>("options")? else { return Ok(T::default()) };
+    let Some(mut options) = fields.optional::<Value>("options")? else { return Ok(T::default()) };
+    options.as_object_mut().into_iter().flatten().for_each(|(_, value)| make_whole(value));
     let mut options = Fields::of(options, "`options`")?;
     let taken = take(&mut options)?;
     // 0 leaves it to the server
@@ -117,6 +118,16 @@ fn taken<T: Default>(
     options.without_effect(&WITHOUT_EFFECT);
     fields.warnings.extend(options.finish()?);
     Ok(taken)
+}
+
+/// Some clients write all numbers with a point (`"num_ctx": 4096.0`), and Ollama takes them.
+fn make_whole(value: &mut Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // the largest up to which all whole numbers are there
+    if let Some(number) = value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0)
+        && number.abs() <= EXACT
+    {
+        *value = (number as i64).into();
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +155,12 @@ mod tests {
         let Options { sampling, max_tokens, stop } = read(&mut fields(defaults), 100).unwrap();
         assert_eq!((sampling.top_k, sampling.seed, max_tokens, stop.len()), (Some(0), None, None, 0));
         assert_eq!(read(&mut fields(json!({"num_predict": -2})), 100).unwrap().max_tokens, None);
+        let points =
+            json!({"num_predict": 9.0, "top_k": 7.0, "seed": -1.0, "temperature": 1.0, "top_p": 0.5});
+        let Options { sampling, max_tokens, .. } = read(&mut fields(points), 100).unwrap();
+        assert_eq!((sampling.top_k, sampling.seed, sampling.temperature), (Some(7), None, Some(1.0)));
+        assert_eq!((sampling.top_p, max_tokens), (Some(0.5), Some(9)));
+        assert!(read(&mut fields(json!({"top_k": 7.5})), 100).is_err());
         assert_eq!(read(&mut fields(Value::Null), 100).unwrap().sampling, SamplingOverrides::default());
     }
 
