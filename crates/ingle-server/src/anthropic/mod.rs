@@ -44,6 +44,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     warnings.extend(variables.unread(served.engine.language()));
     let frame = Frame { id: app.id("msg_"), model: served.id.clone() };
     let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    warnings.append(&mut answers.warnings);
     if stream {
         let chunks = stream::Stream::new(frame, answers.prompt_tokens(), warnings);
         return Ok(crate::stream::response(answers, chunks, 1, Framing::Named));

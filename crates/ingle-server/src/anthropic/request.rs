@@ -57,6 +57,7 @@ pub(super) fn create(mut fields: Fields, client: String) -> Result<Create, Probl
         logprobs: None,
         form: prompt.form,
         calls: prompt.calls,
+        truncate: None,
         choices: 1,
         client,
         priority: priority(&mut fields)?,

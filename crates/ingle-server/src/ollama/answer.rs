@@ -131,6 +131,7 @@ pub(super) async fn respond(
 ) -> Result<Response, Problem> {
     let logprobs = ask.logprobs.is_some();
     let mut answers = ask::submit(&app.models, Some(&served.id), &app.metrics, ask).await?;
+    frame.warnings.append(&mut answers.warnings);
     if stream {
         let (app, served) = (app.clone(), served.id.clone());
         let chunks =

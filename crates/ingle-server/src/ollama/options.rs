@@ -77,7 +77,7 @@ pub(super) fn read(fields: &mut Fields, context: usize) -> Result<Options, Probl
         // -1 is no limit and -2 the context's end, where answers end in any case
         let most = options.number::<i64>("num_predict", -2, i64::MAX)?;
         let max_tokens = most.and_then(|most| usize::try_from(most).ok());
-        Ok(Options { sampling, max_tokens, stop: openai::stop(options)? })
+        Ok(Options { sampling, max_tokens, stop: openai::stop(options, "stop")? })
     })
 }
 

@@ -6,6 +6,7 @@ use crate::fields::Fields;
 use crate::models::Served;
 use crate::openai::chat::MOST_LOGPROBS;
 use crate::problem::Problem;
+use crate::truncate::Truncate;
 use ingle_engine::Language;
 use ingle_engine::constraint::{Calls, Form};
 use serde_json::{Map, Value};
@@ -21,6 +22,7 @@ pub(super) struct Settings {
     pub(super) think: Option<Think>,
     pub(super) stream: bool,
     logprobs: Option<usize>,
+    truncate: Option<Truncate>,
 }
 
 impl Settings {
@@ -30,10 +32,6 @@ impl Settings {
     /// Any of them that makes no sense.
     pub(super) fn read(fields: &mut Fields, served: &Served) -> Result<Settings, Problem> {
         keep_alive(fields)?;
-        if fields.optional("truncate")? == Some(true) {
-            let told = "`truncate` has no effect here: nothing is cut, and what is too long is refused";
-            fields.warnings.push(told.into());
-        }
         if fields.optional("shift")? == Some(true) {
             let told = "`shift` has no effect here: nothing is forgotten, and an answer ends where the context is full";
             fields.warnings.push(told.into());
@@ -49,6 +47,8 @@ impl Settings {
             think: Think::read(fields)?,
             stream: fields.optional("stream")?.unwrap_or(true),
             logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
+            // only when asked: what Ollama leaves out without a word, whoever asked does not know to be missing
+            truncate: (fields.optional("truncate")? == Some(true)).then_some(Truncate::Oldest),
         })
     }
 
@@ -63,6 +63,7 @@ impl Settings {
             logprobs: self.logprobs,
             form: self.form,
             calls: Calls::default(),
+            truncate: self.truncate,
             choices: 1,
             client,
             priority: 0,

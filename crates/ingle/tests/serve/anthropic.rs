@@ -1,15 +1,13 @@
 //! `POST /v1/messages` and `POST /v1/messages/count_tokens`
 
-use super::{Answer, Server, user};
+use super::{Answer, Server, user, with};
 use serde_json::{Value, json};
 
 const JSON: &str = "Content-Type: application/json";
 
 /// A request that is answered the same every time.
 fn greedy(messages: Value, more: Value) -> Value {
-    let mut body = json!({"model": "ember", "messages": messages, "temperature": 0, "max_tokens": 40});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    body
+    with(json!({"model": "ember", "messages": messages, "temperature": 0, "max_tokens": 40}), more)
 }
 
 fn ask(server: &Server, messages: Value, more: Value) -> Answer {
@@ -28,6 +26,11 @@ fn count(server: &Server, messages: Value, more: Value) -> u64 {
 fn text(answer: &Value) -> &str {
     assert_eq!(answer["content"].as_array().unwrap().len(), 1, "{answer}");
     answer["content"][0]["text"].as_str().unwrap()
+}
+
+/// The same question with what holds the answer.
+fn held(server: &Server, more: Value) -> Value {
+    ask(server, user("Hello"), more).good()
 }
 
 /// The error of an answer, which has to have the API's shape.
@@ -199,6 +202,36 @@ fn results_of_tools_and_thoughts_are_part_of_the_conversation() {
     let result = json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]});
     let tokens = |called: &Value| count(&server, json!([asked, called, result]), json!({}));
     assert!(tokens(&thoughtful) > tokens(&called));
+}
+
+#[test]
+fn calls_are_forced_and_forms_hold() {
+    let server = Server::ember();
+    let tools = json!([{"name": "tell_the_weather", "input_schema": {
+        "type": "object", "properties": {"at": {"enum": ["Rome", "Oslo"]}}, "required": ["at"],
+        "additionalProperties": false,
+    }}]);
+    for choice in [json!({"type": "any"}), json!({"type": "tool", "name": "tell_the_weather"})] {
+        let choice = with(choice, json!({"disable_parallel_tool_use": true}));
+        let more = json!({"tools": tools, "tool_choice": choice, "max_tokens": 200});
+        let answer = held(&server, more.clone());
+        assert_eq!(answer["stop_reason"], "tool_use", "{answer}");
+        let call = answer["content"].as_array().unwrap().last().unwrap();
+        assert_eq!(call["name"], "tell_the_weather");
+        assert!(["Rome", "Oslo"].contains(&call["input"]["at"].as_str().unwrap()), "{answer}");
+        let stream = events(&ask(&server, user("Hello"), with(more, json!({"stream": true}))));
+        assert!(stream.iter().any(|event| event["delta"]["stop_reason"] == "tool_use"), "{stream:?}");
+    }
+    let schema = json!({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"],
+        "additionalProperties": false});
+    let format = json!({"type": "json_schema", "schema": schema});
+    for more in [json!({"output_format": format}), json!({"output_config": {"format": format}})] {
+        let answer = held(&server, with(more, json!({"max_tokens": 100})));
+        let said: Value = serde_json::from_str(text(&answer)).unwrap();
+        assert!(said["age"].is_number() && said.as_object().unwrap().len() == 1, "{said}");
+    }
+    let format = json!({"type": "json_schema", "schema": {"type": "nonsense"}});
+    error(&ask(&server, user("Hello"), json!({"output_format": format})), 400);
 }
 
 #[test]

@@ -166,6 +166,12 @@ fn unchunked(mut rest: &str) -> String {
     body
 }
 
+/// A document with further fields, or others in place of its own.
+fn with(mut body: Value, more: Value) -> Value {
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
 fn user(text: &str) -> Value {
     serde_json::json!([{"role": "user", "content": text}])
 }

@@ -1,6 +1,6 @@
 //! Ollama's API.
 
-use super::{Answer, Server, user};
+use super::{Answer, Server, user, with};
 use serde_json::{Value, json};
 
 impl Server {
@@ -18,11 +18,6 @@ impl Server {
 fn greedy(more: Value) -> Value {
     let options = json!({"temperature": 0, "num_predict": 40});
     with(json!({"model": "ember", "stream": false, "options": options}), more)
-}
-
-fn with(mut body: Value, more: Value) -> Value {
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    body
 }
 
 /// The lines of a stream; only the last one is done.
@@ -195,6 +190,18 @@ fn a_format_is_what_other_apis_call_a_response_format() {
 }
 
 #[test]
+fn a_chat_too_long_is_cut_only_when_asked_and_told() {
+    let server = Server::start(&["ember", "--context", "256"]);
+    let old = json!({"role": "user", "content": "long ".repeat(300)});
+    let read = json!({"role": "assistant", "content": "I read it."});
+    let asked = json!({"messages": [old, read, {"role": "user", "content": "What is Ingle?"}]});
+    assert!(refused(&server.ollama("chat", greedy(asked.clone())), 400).contains("256"));
+    let cut = server.ember_says("chat", with(asked, json!({"truncate": true})));
+    assert!(cut["message"]["content"].as_str().unwrap().starts_with("Ingle is a local engine"), "{cut}");
+    assert!(told(&cut).contains("left out"), "{cut}");
+}
+
+#[test]
 fn a_last_message_of_the_assistant_goes_on() {
     let server = Server::ember();
     let whole = server.ember_says("chat", json!({"messages": user("What is Ingle?")}));
@@ -295,13 +302,10 @@ fn every_mistake_is_named_and_none_is_ignored() {
 fn what_has_no_effect_is_told() {
     let server = Server::ember();
     let options = json!({"num_ctx": 64, "num_thread": 2, "low_vram": true, "num_predict": 1});
-    let more =
-        json!({"keep_alive": "5m", "truncate": true, "shift": true, "options": options, "think": "high"});
+    let more = json!({"keep_alive": "5m", "shift": true, "options": options, "think": "high"});
     for (path, asked) in [("chat", json!({"messages": user("hi")})), ("generate", json!({"prompt": "hi"}))] {
         let told = told(&server.ember_says(path, with(asked.clone(), more.clone())));
-        for name in
-            ["`keep_alive`", "`truncate`", "`shift`", "`num_ctx`", "`num_thread`", "`low_vram`", "think`"]
-        {
+        for name in ["`keep_alive`", "`shift`", "`num_ctx`", "`num_thread`", "`low_vram`", "think`"] {
             assert!(told.contains(name), "{name}: {told}");
         }
         let none =
