@@ -8,6 +8,9 @@ use ingle_model::spec::{FeedForward, ModelSpec};
 /// Context that a model must at least be able to hold for loading to make sense.
 const LEAST_CONTEXT: usize = 512;
 
+/// Context that is worth more than what it would push out of the memory.
+const ENOUGH_CONTEXT: usize = 32_768;
+
 /// How a model is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
@@ -41,13 +44,13 @@ impl Fit {
         let least = (experts as f64 * share_used(spec)).ceil() as u64;
         let held = asked.map_or(experts, |asked| asked.max(least));
         let demand = |context: usize, held: u64| {
-            let demand = Demand::of(spec, options.kind, context);
+            let demand = Demand::of(spec, options.kind, options.kv, context);
             Demand { weights: demand.weights - experts + held, ..demand }
         };
         let longest = |held: u64| longest(wanted, options, available, &|context| demand(context, held));
         let fit = match longest(held) {
             Ok(context) => Fit { context, expert_memory: asked },
-            Err(refusal) if asked.is_some() || experts == 0 => return Err(refusal),
+            Err(refusal) if asked.is_some() || experts == 0 || options.no_less => return Err(refusal),
             Err(refusal) => {
                 let without = demand(0, 0);
                 let room =
@@ -88,7 +91,7 @@ fn longest(
     if fits(wanted) {
         return Ok(wanted);
     }
-    let least = wanted.min(LEAST_CONTEXT);
+    let least = wanted.min(if options.no_less { ENOUGH_CONTEXT } else { LEAST_CONTEXT });
     if options.context.is_some() || !fits(least) {
         return Err(demand(options.context.unwrap_or(least)).refusal(available));
     }
@@ -120,7 +123,7 @@ mod tests {
     fn a_mixture_of_experts_larger_than_the_memory_holds_as_many_as_fit() {
         let spec = spec("qwen3_moe");
         let options = LoadOptions { context: Some(64), ..LoadOptions::default() };
-        let demand = Demand::of(&spec, options.kind, 64);
+        let demand = Demand::of(&spec, options.kind, options.kv, 64);
         let (all, experts) = (demand.weights + demand.kv, spec.expert_bytes());
         assert_eq!(find(&spec, &options, 2 * all).unwrap(), Fit { context: 64, expert_memory: None });
         // a headroom of an eighth is left

@@ -46,10 +46,7 @@ impl Language {
         let sources = TemplateSources::from_source(source)?;
         let (mut template, mut tool_template) = (template(&sources, false)?, template(&sources, true)?);
         let dialect = dialect(&template, &tool_template, &tokenizer);
-        let defaults = match &source.generation_config {
-            Some(config) => GenerationDefaults::from_generation_config(config)?,
-            None => GenerationDefaults::from_metadata(&source.metadata)?,
-        };
+        let defaults = GenerationDefaults::of(source)?;
         if template.is_none() && tool_template.is_none() {
             template = ChatTemplate::built_in(&dialect);
             tool_template = ChatTemplate::built_in(&dialect);

@@ -3,6 +3,7 @@
 mod answer;
 pub mod bench;
 pub mod constraint;
+mod description;
 pub mod embed;
 pub mod engine;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod model;
 pub mod sampling;
 mod stop;
 
+pub use description::Description;
 pub use embed::{EmbedOptions, Embedding, Prompts, cosine};
 pub use engine::{Engine, EngineOptions, Request, Ticket};
 pub use error::EngineError;

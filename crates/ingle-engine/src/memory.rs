@@ -19,16 +19,16 @@ pub struct Demand {
 const HEADROOM: u64 = 256 << 20;
 
 impl Demand {
-    /// Of a network in an executor, with one sequence of `context` tokens. The reference executor reads its weights from
+    /// Of a network in an executor, with one sequence of `context` tokens whose keys and values are in `format`. The reference executor reads its weights from
     /// the mapped file, which the system may drop again, and keeps 32-bit keys and values.
-    pub fn of(spec: &ModelSpec, executor: ExecutorKind, context: usize) -> Demand {
+    pub fn of(spec: &ModelSpec, executor: ExecutorKind, format: KvFormat, context: usize) -> Demand {
         // executors keep a recurrent state twice: as it is, and as it was at an earlier position to go back to
         let kv = |bytes: KvBytes| {
             spec.kv_bytes(context as u64, KvBytes { state: 2.0 * bytes.state, ..bytes }) as u64
         };
         match executor {
             ExecutorKind::Production => {
-                let kv = kv(KvBytes::of(KvFormat::default()));
+                let kv = kv(KvBytes::of(format));
                 Demand { weights: spec.resident_bytes(), kv, context }
             }
             ExecutorKind::Reference => Demand { weights: 0, kv: kv(KvBytes::F32), context },

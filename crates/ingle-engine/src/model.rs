@@ -8,7 +8,7 @@ use crate::memory;
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};
 use ingle_model::executor::{Executor, SequenceId};
-use ingle_model::spec::ModelSpec;
+use ingle_model::spec::{KvFormat, ModelSpec};
 use ingle_model::{Source, families};
 use ingle_text::Dialect;
 use std::sync::Arc;
@@ -27,6 +27,13 @@ pub struct LoadOptions {
     /// Most bytes for routed experts in memory, the others being read from the file when they are chosen; `None` holds
     /// all of them, or as many as fit.
     pub expert_memory: Option<u64>,
+    /// How the cache is kept.
+    pub kv: KvFormat,
+    /// Bytes of the free memory that were promised to others, and are not used yet.
+    pub promised: u64,
+    /// Refuse where the memory allows no context of 32,768 tokens (or the model's own, if that is shorter), or not all
+    /// experts: somebody could make room.
+    pub no_less: bool,
 }
 
 /// Executors to choose from.
@@ -53,6 +60,7 @@ pub struct Model {
     pub(crate) executor: Box<dyn Executor>,
     pub(crate) language: Arc<Language>,
     context: usize,
+    kv: KvFormat,
     threads: usize,
     isa: Option<Isa>,
     notices: Vec<String>,
@@ -95,7 +103,8 @@ impl Model {
             notices
                 .push(format!("the model was made for {made_for} tokens; beyond that its answers get worse"));
         }
-        let Fit { context, expert_memory } = Fit::find(&spec, options, memory::available(), &mut notices)?;
+        let available = memory::available().map(|free| free.saturating_sub(options.promised));
+        let Fit { context, expert_memory } = Fit::find(&spec, options, available, &mut notices)?;
         let (prompts, projections) = (Prompts::read(&source)?, Projections::load(&spec, &source)?);
         let kernels = match options.isa {
             None => Kernels::best(),
@@ -109,10 +118,11 @@ impl Model {
                 let report = &mut |at: ingle_cpu::production::Progress| {
                     progress(LoadProgress { done: at.done, total: at.total });
                 };
-                let production = match expert_memory {
+                let mut production = match expert_memory {
                     None => Production::load(spec, source, cpu, report)?,
                     Some(memory) => Production::load_paged(spec, source, cpu, memory, report)?,
                 };
+                production.keep_kv_as(options.kv);
                 let (held, all) = production.experts_held();
                 if held < all {
                     notices.push(format!(
@@ -135,6 +145,7 @@ impl Model {
             executor,
             language: Arc::new(language),
             context,
+            kv: options.kv,
             threads,
             isa,
             notices,
@@ -179,6 +190,11 @@ impl Model {
     /// Bytes of cache now held by all sessions.
     pub fn kv_bytes(&self) -> u64 {
         self.executor.kv_bytes()
+    }
+
+    /// How the cache is kept.
+    pub fn kv_format(&self) -> KvFormat {
+        self.kv
     }
 
     /// Threads at work.

@@ -7,6 +7,7 @@ use ingle_engine::{
     Model, Outcome, Reading,
 };
 use ingle_model::Source;
+use ingle_model::spec::KvFormat;
 use ingle_text::Message;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +18,12 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn load(context: usize) -> Model {
+    load_with(&LoadOptions { context: Some(context), ..LoadOptions::default() })
+}
+
+fn load_with(options: &LoadOptions) -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/ember/ember-q8_0.gguf");
-    let options = LoadOptions { context: Some(context), ..LoadOptions::default() };
-    Model::load(Arc::new(Source::open(&path).unwrap()), &options, &mut |_| {}).unwrap()
+    Model::load(Arc::new(Source::open(&path).unwrap()), options, &mut |_| {}).unwrap()
 }
 
 fn engine(options: &EngineOptions) -> Engine {
@@ -319,8 +323,8 @@ fn logprobs_are_told_for_every_token() {
 #[test]
 fn guessing_ahead_changes_nothing_but_the_number_of_steps() {
     let text = "The old cat sat by the lamp and looked at the sea. ".repeat(12);
-    let all = |guess: bool| -> (Vec<Vec<u32>>, Status, Vec<Outcome>) {
-        let engine = engine(&EngineOptions { guess, at_once: 2, ..EngineOptions::default() });
+    let all = |guess: bool, at_once: usize| -> (Vec<Vec<u32>>, Status, Vec<Outcome>) {
+        let engine = engine(&EngineOptions { guess, at_once, ..EngineOptions::default() });
         let mut requests: Vec<Request> = (0..4).map(|seed| endless(&engine, seed, Some(80))).collect();
         // text that goes on as it was before
         for request in &mut requests[2..] {
@@ -333,10 +337,30 @@ fn guessing_ahead_changes_nothing_but_the_number_of_steps() {
         engine.drain();
         (outcomes.iter().map(|outcome| outcome.tokens.clone()).collect(), engine.status(), outcomes)
     };
-    let (with, without) = (all(true), all(false));
-    assert!(with.0 == without.0);
+    let (with, without, together) = (all(true, 1), all(false, 1), all(true, 2));
+    assert!(with.0 == without.0 && with.0 == together.0);
     assert_eq!(without.1.guessed_tokens, 0);
-    assert!(with.1.right_guesses > 0 && with.1.steps < without.1.steps, "{:?}\n{:?}", with.1, without.1);
+    // one after the other, every right guess saves a step
+    let saved = with.1.right_guesses;
+    assert!(saved > 0 && with.1.steps + saved == without.1.steps, "{:?}\n{:?}", with.1, without.1);
     let usage = with.2[3].usage;
     assert!(usage.right_guesses <= usage.guessed_tokens && usage.decoded_tokens == 80, "{usage:?}");
+}
+
+#[test]
+fn a_cache_of_8_bits_takes_half_the_memory_and_says_much_the_same() {
+    let run = |kv: KvFormat| {
+        let model = load_with(&LoadOptions { context: Some(1024), kv, ..LoadOptions::default() });
+        let engine = Engine::start(model, &EngineOptions::default());
+        let mut request = request(&engine, TEXTS[0], 0, 24);
+        request.options.sampling.temperature = 0.0;
+        let outcome = ask(&engine, request).outcome().unwrap();
+        engine.drain();
+        (outcome.text, engine.status().kv_bytes, engine.about().kv_bytes(1024))
+    };
+    let (exact, eighth) = (run(KvFormat::Bits16), run(KvFormat::Bits8));
+    assert_eq!(exact.0, eighth.0);
+    for (held, expected) in [(exact.1, eighth.1), (exact.2, eighth.2)] {
+        assert!((expected as f64) < 0.6 * held as f64, "{expected} and {held}");
+    }
 }

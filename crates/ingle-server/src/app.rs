@@ -36,7 +36,7 @@ pub(crate) type Log = Box<dyn Fn(&str) + Send + Sync>;
 
 impl App {
     pub(crate) fn new(
-        models: Models,
+        models: Arc<Models>,
         keys: Option<Keys>,
         hosts: Hosts,
         most_body: usize,
@@ -44,7 +44,7 @@ impl App {
     ) -> App {
         // ids of different runs of the program differ
         let ids = AtomicU64::new(crate::models::now() << 20);
-        let (models, metrics) = (Arc::new(models), Arc::default());
+        let metrics = Arc::default();
         let responses = Store::default();
         App { responses, models, metrics, keys, hosts, most_body, log, ids }
     }

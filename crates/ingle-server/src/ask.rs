@@ -1,7 +1,7 @@
 //! The one request that all adapters make, and what they are told.
 
 use crate::metrics::Metrics;
-use crate::models::Served;
+use crate::models::Lease;
 use crate::problem::Problem;
 use crate::truncate::{self, Truncate};
 use ingle_engine::constraint::{Calls, Form};
@@ -68,6 +68,8 @@ pub(crate) enum Told {
 pub(crate) struct Answers {
     told: UnboundedReceiver<(usize, Told)>,
     _tickets: Vec<Ticket>,
+    /// The model stays as long as it is answered with.
+    _lease: Lease,
     /// What is answered. With several, the answers to the first one come first.
     pub(crate) prompts: Vec<Vec<u32>>,
     /// What the answer has to mention of the prompts.
@@ -154,13 +156,8 @@ fn continued(language: &Language, request: &ChatRequest) -> Result<Vec<u32>, Pro
 ///
 /// # Errors
 /// What is known before anything is computed.
-pub(crate) async fn submit(
-    models: &Arc<crate::models::Models>,
-    model: Option<&str>,
-    metrics: &Arc<Metrics>,
-    ask: Ask,
-) -> Result<Answers, Problem> {
-    submit_all(models, model, metrics, ask, Vec::new()).await
+pub(crate) async fn submit(lease: &Lease, metrics: &Arc<Metrics>, ask: Ask) -> Result<Answers, Problem> {
+    submit_all(lease, metrics, ask, Vec::new()).await
 }
 
 /// The same with further inputs, of which each gets as many answers as the first.
@@ -168,15 +165,14 @@ pub(crate) async fn submit(
 /// # Errors
 /// As [`submit`], of any of them: then none is answered.
 pub(crate) async fn submit_all(
-    models: &Arc<crate::models::Models>,
-    model: Option<&str>,
+    lease: &Lease,
     metrics: &Arc<Metrics>,
     ask: Ask,
     further: Vec<Input>,
 ) -> Result<Answers, Problem> {
-    let (models, metrics, model) = (models.clone(), metrics.clone(), model.map(str::to_owned));
+    let (lease, metrics) = (lease.clone(), metrics.clone());
     // templates and long texts take their time: others shall not wait for it
-    blocking(move || submit_here(models.find(model.as_deref())?, &metrics, &ask, &further)).await
+    blocking(move || submit_here(lease, &metrics, &ask, &further)).await
 }
 
 /// Runs what computes on a thread for that.
@@ -190,15 +186,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 fn submit_here(
-    served: &Served,
+    lease: Lease,
     metrics: &Arc<Metrics>,
     ask: &Ask,
     further: &[Input],
 ) -> Result<Answers, Problem> {
-    let language = served.engine.language();
+    let language = lease.engine.language();
     let inputs = || std::iter::once(&ask.input).chain(further);
     // all of them are looked at before anything is computed
-    let context = served.engine.about().context;
+    let context = lease.engine.about().context;
     let mut prompts: Vec<Vec<u32>> = Vec::new();
     let mut warnings = Vec::new();
     for input in inputs() {
@@ -211,7 +207,7 @@ fn submit_here(
             }
         });
     }
-    let vocabulary = served.engine.about().spec.vocabulary;
+    let vocabulary = lease.engine.about().spec.vocabulary;
     if let Some(token) = prompts.iter().flatten().find(|&&token| token as usize >= vocabulary) {
         return Err(Problem::field(
             "prompt",
@@ -248,10 +244,10 @@ fn submit_here(
                 priority: ask.priority,
             };
             let (on_event, on_end) = listeners(tickets.len(), &sender, metrics);
-            tickets.push(served.engine.submit(request, on_event, on_end)?);
+            tickets.push(lease.engine.submit(request, on_event, on_end)?);
         }
     }
-    Ok(Answers { told, _tickets: tickets, prompts, warnings })
+    Ok(Answers { told, _tickets: tickets, _lease: lease, prompts, warnings })
 }
 
 /// What passes on what the engine says of an answer, and measures it.

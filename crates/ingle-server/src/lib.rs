@@ -14,6 +14,7 @@ mod app;
 mod ask;
 mod fields;
 mod guard;
+mod keep;
 mod metrics;
 mod models;
 mod ollama;
@@ -25,5 +26,6 @@ mod stream;
 mod truncate;
 
 pub use guard::keys::{Keys, Role, new_key};
-pub use models::Served;
+pub use keep::Keep;
+pub use models::{Load, Offer, Room};
 pub use serve::{ServeError, ServeOptions, Serving};

@@ -65,9 +65,10 @@ impl Metrics {
             }
         };
         let of = |value: fn(&ingle_engine::engine::Status) -> f64| -> Vec<(String, f64)> {
-            let served = models.all().iter();
-            served
-                .map(|served| {
+            let loaded = models.loaded();
+            loaded
+                .iter()
+                .map(|(_, served, _)| {
                     let id = served.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
                     (format!("{{model=\"{id}\"}}"), value(&served.engine.status()))
                 })
@@ -76,6 +77,10 @@ impl Metrics {
         let alone = |count: &AtomicU64| vec![(String::new(), count.load(Ordering::Relaxed) as f64)];
         one("ingle_http_requests_total", "counter", "Requests answered.", &alone(&self.requests));
         one("ingle_http_refused_total", "counter", "Requests refused with an error.", &alone(&self.refused));
+        let count = models.loaded().len() as f64;
+        one("ingle_models_loaded", "gauge", "Models in the memory.", &[(String::new(), count)]);
+        one("ingle_model_loads_total", "counter", "Models brought into the memory.", &alone(&models.loads));
+        one("ingle_model_unloads_total", "counter", "Models that left it.", &alone(&models.unloads));
         one("ingle_running", "gauge", "Answers in the making.", &of(|s| s.running as f64));
         one("ingle_waiting", "gauge", "Requests that wait.", &of(|s| s.waiting as f64));
         one("ingle_finished_total", "counter", "Answers that came to their end.", &of(|s| s.finished as f64));

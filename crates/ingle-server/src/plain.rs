@@ -34,7 +34,7 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Respons
         let parse = fields.optional("parse_special")?.unwrap_or(true);
         let pieces = fields.optional("with_pieces")?.unwrap_or(false);
         let warnings = fields.finish()?;
-        let served = app.models.find(model.as_deref())?;
+        let served = app.models.lease_here(model.as_deref())?;
         let tokenizer = served.engine.language().tokenizer();
         let specials = if parse { Specials::Parse } else { Specials::AsText };
         let ids = match special {
@@ -60,7 +60,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Respo
     respond(app, body, |app, mut fields| {
         let (model, tokens) = (fields.optional::<String>("model")?, fields.required::<Vec<u32>>("tokens")?);
         let warnings = fields.finish()?;
-        let served = app.models.find(model.as_deref())?;
+        let served = app.models.lease_here(model.as_deref())?;
         let text = served.engine.language().tokenizer().decode(&tokens).map_err(EngineError::from)?;
         Ok(with_warnings(json!({"content": text}), warnings))
     })
@@ -74,7 +74,7 @@ pub(crate) async fn apply_template(State(app): State<Arc<App>>, body: Body) -> R
         let model = fields.optional::<String>("model")?;
         let conversation = openai::messages::conversation(&mut fields)?;
         let mut warnings = fields.finish()?;
-        let served = app.models.find(model.as_deref())?;
+        let served = app.models.lease_here(model.as_deref())?;
         let language = served.engine.language();
         warnings.extend(conversation.variables.unread(language));
         let tokens = ask::tokens(language, &conversation.input())?;

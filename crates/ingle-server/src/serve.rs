@@ -3,7 +3,8 @@
 use crate::app::{App, Log, router};
 use crate::guard::keys::Keys;
 use crate::guard::{Hosts, Peer};
-use crate::models::{Models, Served};
+use crate::keep::Keep;
+use crate::models::{Models, Offer};
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -11,6 +12,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use ingle_engine::EngineError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct ServeOptions {
     pub origins: Vec<String>,
     /// Most bytes of a request's body.
     pub most_body: usize,
+    /// How long models stay when nobody asks them.
+    pub keep: Keep,
     /// How long answers under way may take to end when the server stops.
     pub drain: Duration,
     /// Gets a line per request.
@@ -74,6 +78,14 @@ pub enum ServeError {
         /// The system's answer.
         error: std::io::Error,
     },
+    /// A model that is wanted from the start.
+    #[error("cannot use {id}: {error}")]
+    Load {
+        /// Its name.
+        id: String,
+        /// Why not.
+        error: EngineError,
+    },
     /// The system does not start threads.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -92,8 +104,9 @@ impl Serving {
     ///
     /// # Errors
     /// An address that is taken, or open to everybody.
-    pub fn start(served: Vec<Served>, options: ServeOptions) -> Result<Serving, ServeError> {
-        let ServeOptions { address, keys, insecure, host_names, origins, most_body, drain, log } = options;
+    pub fn start(offers: Vec<Offer>, options: ServeOptions) -> Result<Serving, ServeError> {
+        let ServeOptions { address, keys, insecure, host_names, origins, most_body, keep, drain, log } =
+            options;
         let beyond = !address.ip().is_loopback();
         if beyond && keys.is_none() && !insecure {
             return Err(ServeError::Open { address });
@@ -106,10 +119,12 @@ impl Serving {
         let listener = runtime
             .block_on(TcpListener::bind(address))
             .map_err(|error| ServeError::Listen { address, error })?;
+        let models = Arc::new(Models::new(offers, keep));
+        models.start().map_err(|(id, error)| ServeError::Load { id, error })?;
         // whoever opens it to others is called by names that this machine cannot know; keys guard it then, and without
         // keys the names have to be told
         let hosts = Hosts { names: host_names, origins, beyond, any: beyond && keys.is_some() };
-        let app = Arc::new(App::new(Models::new(served), keys, hosts, most_body, log));
+        let app = Arc::new(App::new(models, keys, hosts, most_body, log));
         Ok(Serving { runtime, listener, app, drain })
     }
 
@@ -126,12 +141,21 @@ impl Serving {
         let Serving { runtime, listener, app, drain } = self;
         runtime.block_on(async {
             let graceful = GracefulShutdown::new();
+            tokio::spawn(sweep(app.models.clone()));
             accept(&listener, app, &graceful).await;
             drop(listener);
             _ = tokio::time::timeout(drain, graceful.shutdown()).await;
         });
         // what a template or a text still computes is of no use to anybody
         runtime.shutdown_background();
+    }
+}
+
+/// Lets models go that were kept long enough, from time to time.
+async fn sweep(models: Arc<Models>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        models.sweep();
     }
 }
 

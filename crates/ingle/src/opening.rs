@@ -68,6 +68,14 @@ impl ModelName {
         }
     }
 
+    /// The file or folder that it is, however it was written; `None` for the one inside the program.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self {
+            ModelName::Ember => None,
+            ModelName::Path(path) => Some(path.canonicalize().unwrap_or_else(|_| path.clone())),
+        }
+    }
+
     /// Opens it: header read and checked, weights mapped.
     pub(crate) fn open(&self) -> Result<Source> {
         match self {

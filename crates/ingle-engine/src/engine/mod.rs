@@ -40,13 +40,15 @@ pub struct EngineOptions {
     /// Bytes for keys and values of all sequences, those kept for later included; `None` takes half of what is free, and
     /// always what one full context needs.
     pub kv_bytes: Option<u64>,
+    /// Bytes of the free memory that were promised to others, and are not used yet.
+    pub promised: u64,
     /// Guess tokens ahead where text repeats itself; what is said stays the same.
     pub guess: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None, guess: true }
+        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None, promised: 0, guess: true }
     }
 }
 
@@ -136,6 +138,7 @@ pub struct Engine {
     language: Arc<Language>,
     about: Arc<About>,
     shown: Arc<Shown>,
+    ended: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
 /// What the engine's thread shows to others.
@@ -155,6 +158,8 @@ pub struct About {
     pub context: usize,
     /// Bytes of resident weights.
     pub weight_bytes: u64,
+    /// How the cache is kept.
+    pub kv: KvFormat,
     /// Bytes of cache there may be.
     pub kv_budget: u64,
     /// Threads at work.
@@ -171,15 +176,15 @@ pub struct About {
 impl About {
     /// Bytes of cache that a sequence of so many tokens takes at most.
     pub fn kv_bytes(&self, tokens: usize) -> u64 {
-        kv_bytes(&self.spec, tokens)
+        kv_bytes(&self.spec, self.kv, tokens)
     }
 }
 
 /// Positions that caches grow by.
 const PAGE: usize = 64;
 
-fn kv_bytes(spec: &ModelSpec, tokens: usize) -> u64 {
-    let kept = KvBytes::of(KvFormat::default());
+fn kv_bytes(spec: &ModelSpec, format: KvFormat, tokens: usize) -> u64 {
+    let kept = KvBytes::of(format);
     // a recurrent state is kept twice: as it is, and as it was
     let kept = KvBytes { state: 2.0 * kept.state, ..kept };
     spec.kv_bytes(tokens.next_multiple_of(PAGE) as u64, kept) as u64
@@ -201,13 +206,15 @@ impl Engine {
     /// Gives a model to a thread of its own.
     pub fn start(model: Model, options: &EngineOptions) -> Engine {
         let (orders, receiver) = mpsc::channel();
-        let whole = kv_bytes(model.spec(), model.context());
-        let half = memory::available().map_or(whole, |free| free / 2);
+        let (alive, ended) = mpsc::channel::<()>();
+        let whole = kv_bytes(model.spec(), model.kv_format(), model.context());
+        let half = memory::available().map_or(whole, |free| free.saturating_sub(options.promised) / 2);
         let kv_budget = options.kv_bytes.unwrap_or(half).max(whole);
         let about = Arc::new(About {
             spec: model.spec().clone(),
             context: model.context(),
             weight_bytes: model.weight_bytes(),
+            kv: model.kv_format(),
             kv_budget,
             threads: model.threads(),
             isa: model.isa().map(|isa| isa.name()),
@@ -220,9 +227,14 @@ impl Engine {
         let mut runner = Runner::new(model, about.clone(), shown.clone(), options);
         std::thread::Builder::new()
             .name("ingle-engine".into())
-            .spawn(move || runner.run(&receiver))
+            .spawn(move || {
+                runner.run(&receiver);
+                // the memory is given back before the end is known
+                drop(runner);
+                drop(alive);
+            })
             .expect("the system starts a thread");
-        Engine { orders, language, about, shown }
+        Engine { orders, language, about, shown, ended: Arc::new(Mutex::new(ended)) }
     }
 
     /// What the model reads and writes.
@@ -279,6 +291,16 @@ impl Engine {
         let (reply, answer) = mpsc::channel();
         self.orders.send(Order::Embed { texts, options, reply }).map_err(|_| EngineError::Gone)?;
         answer.recv().map_err(|_| EngineError::Gone)?
+    }
+
+    /// Ends what was taken, and waits until the model's memory is given back. Only the last one of an engine's clones can
+    /// do that; others are dropped.
+    pub fn close(self) {
+        let Engine { orders, ended, .. } = self;
+        drop(orders);
+        if let Some(ended) = Arc::into_inner(ended) {
+            _ = ended.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+        }
     }
 
     /// Waits until everything taken so far has ended.

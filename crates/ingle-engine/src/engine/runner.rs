@@ -3,7 +3,7 @@
 use super::job::{Job, Place};
 use super::kept::{Kept, shared};
 use super::schedule::{Fairness, Pace, Portion, portions};
-use super::{About, EngineOptions, Order, Shown, Status, kv_bytes};
+use super::{About, EngineOptions, Order, Shown, Status};
 use crate::answer::Next;
 use crate::embed::{EmbedOptions, Embedding};
 use crate::error::EngineError;
@@ -190,7 +190,7 @@ impl Runner {
         }
         let reserved = job.most.unwrap_or((length + GROWTH).min(self.about.context));
         let Ok((sequence, fed)) = self.place(at) else { return self.refuse_memory(at) };
-        if !self.make_room(kv_bytes(self.model.spec(), reserved), None) {
+        if !self.make_room(self.about.kv_bytes(reserved), None) {
             self.model.executor.close(sequence);
             return false;
         }
@@ -259,10 +259,9 @@ impl Runner {
 
     /// Sees to it that `bytes` more can be reserved, giving up what is kept. Job `but` is not counted.
     fn make_room(&mut self, bytes: u64, but: Option<usize>) -> bool {
-        let spec = self.model.spec();
         let others = self.running.iter().enumerate().filter(|&(at, _)| Some(at) != but);
         let reserved: u64 =
-            others.filter_map(|(_, job)| job.place).map(|place| kv_bytes(spec, place.reserved)).sum();
+            others.filter_map(|(_, job)| job.place).map(|place| self.about.kv_bytes(place.reserved)).sum();
         let wanted = reserved.saturating_add(bytes);
         if wanted > self.about.kv_budget {
             return false;
@@ -289,7 +288,7 @@ impl Runner {
                 continue;
             }
             let wanted = (next + GROWTH).min(self.about.context);
-            if self.make_room(kv_bytes(self.model.spec(), wanted), Some(at)) {
+            if self.make_room(self.about.kv_bytes(wanted), Some(at)) {
                 if let Some(place) = &mut self.running[at].place {
                     place.reserved = wanted;
                 }
@@ -486,7 +485,7 @@ impl Runner {
             self.model.executor.close(sequence);
             return;
         }
-        let bytes = kv_bytes(self.model.spec(), tokens.len());
+        let bytes = self.about.kv_bytes(tokens.len());
         let mut gone = self.kept.keep(sequence, tokens, bytes, self.forgets);
         while self.kept.len() > MOST_KEPT {
             gone.extend(self.kept.give_up());

@@ -4,6 +4,7 @@
 //! `tokenizer.ggml.*_token_id` of a GGUF file.
 
 use ingle_model::Metadata;
+use ingle_model::Source;
 use serde_json::Value as Json;
 
 use super::error::SamplingError;
@@ -42,6 +43,17 @@ const UNSUPPORTED: [(&str, f64); 16] = [
 ];
 
 impl GenerationDefaults {
+    /// Of an opened model, from wherever it has them.
+    ///
+    /// # Errors
+    /// As of the two kinds of files.
+    pub fn of(source: &Source) -> Result<GenerationDefaults, SamplingError> {
+        match &source.generation_config {
+            Some(config) => GenerationDefaults::from_generation_config(config),
+            None => GenerationDefaults::from_metadata(&source.metadata),
+        }
+    }
+
     /// Reads a parsed `generation_config.json`. `do_sample: false` is greedy, whatever else is set, as it is for the
     /// library that wrote the file. That library applies its repetition penalty to the whole history, so the penalty
     /// window is [`Window::All`] when the file sets one.

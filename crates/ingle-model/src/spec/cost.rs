@@ -139,6 +139,28 @@ pub enum KvFormat {
     Bits8,
 }
 
+impl KvFormat {
+    /// All of them.
+    pub const ALL: [KvFormat; 2] = [KvFormat::Bits16, KvFormat::Bits8];
+
+    /// By its name, or what other programs call the format that is as large.
+    pub fn parse(name: &str) -> Option<KvFormat> {
+        match name.to_ascii_lowercase().as_str() {
+            "16bit" | "16" | "f16" => Some(KvFormat::Bits16),
+            "8bit" | "8" | "q8" | "q8_0" => Some(KvFormat::Bits8),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvFormat::Bits16 => "16bit",
+            KvFormat::Bits8 => "8bit",
+        }
+    }
+}
+
 /// Bytes per cached value, by kind of cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KvBytes {

@@ -40,10 +40,10 @@ pub(crate) async fn messages(
 async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
     let request::Create { model, ask, stream, variables, mut warnings } =
         request::create(fields(app, body).await?, client)?;
-    let served = app.models.find(model.as_deref())?;
-    warnings.extend(variables.unread(served.engine.language()));
-    let frame = Frame { id: app.id("msg_"), model: served.id.clone() };
-    let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    let lease = app.models.lease(model.as_deref()).await?;
+    warnings.extend(variables.unread(lease.engine.language()));
+    let frame = Frame { id: app.id("msg_"), model: lease.id.clone() };
+    let mut answers = ask::submit(&lease, &app.metrics, ask).await?;
     warnings.append(&mut answers.warnings);
     if stream {
         let chunks = stream::Stream::new(frame, answers.prompt_tokens(), warnings);
@@ -63,7 +63,8 @@ async fn count(app: Arc<App>, body: Body) -> Result<Response, Problem> {
     let request::Count { model, input, variables, mut warnings } = request::count(fields(&app, body).await?)?;
     // templates and long texts take their time: others shall not wait for it
     let counted = move || {
-        let language = app.models.find(model.as_deref())?.engine.language();
+        let lease = app.models.lease_here(model.as_deref())?;
+        let language = lease.engine.language();
         warnings.extend(variables.unread(language));
         let tokens = ask::tokens(language, &input)?.len();
         Ok(with_warnings(json!({"input_tokens": tokens}), warnings))

@@ -183,7 +183,13 @@ mod tests {
 
     #[test]
     fn a_defect_harms_the_request_that_met_it_alone() {
-        let app = Arc::new(App::new(Models::new(Vec::new()), None, Hosts::default(), 10, None));
+        let app = Arc::new(App::new(
+            Arc::new(Models::new(Vec::new(), Default::default())),
+            None,
+            Hosts::default(),
+            10,
+            None,
+        ));
         let routes = Router::new()
             .route(
                 "/defect",

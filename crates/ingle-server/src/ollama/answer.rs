@@ -11,7 +11,7 @@ use super::message::call_document;
 use super::time;
 use crate::app::{App, answer};
 use crate::ask::{self, Ask, Told};
-use crate::models::Served;
+use crate::models::Lease;
 use crate::openai::chat::Chosen;
 use crate::openai::{chat_logprob, notices};
 use crate::plain::with_warnings;
@@ -22,7 +22,7 @@ use ingle_engine::{EndReason, EngineError, Outcome};
 use ingle_text::ToolCall;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which of the two shapes an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct Frame {
     /// The name that the model was asked by.
     pub(super) model: String,
     pub(super) asked: Instant,
+    /// How long the model took to load.
+    pub(super) load: Duration,
     /// What the end of the answer has to mention.
     pub(super) warnings: Vec<String>,
 }
@@ -96,8 +98,7 @@ impl Frame {
         for (name, value) in [
             ("done_reason", reason.into()),
             ("total_duration", nanoseconds(self.asked.elapsed().as_secs_f64())),
-            // models are loaded before anything can be asked
-            ("load_duration", 0.into()),
+            ("load_duration", (self.load.as_nanos() as u64).into()),
             ("prompt_eval_count", usage.prompt_tokens.into()),
             ("prompt_eval_duration", nanoseconds(usage.prefill_seconds)),
             ("eval_count", usage.decoded_tokens.into()),
@@ -110,10 +111,10 @@ impl Frame {
         with_warnings(Value::Object(chunk), warnings)
     }
 
-    /// The answer to a request that asks nothing but that the model be there.
-    pub(super) fn loaded(mut self) -> Response {
+    /// The answer to a request that asks nothing but that the model be there, or be gone.
+    pub(super) fn loaded(mut self, gone: bool) -> Response {
         let mut chunk = self.chunk(Part::default(), true);
-        chunk.insert("done_reason".into(), "load".into());
+        chunk.insert("done_reason".into(), if gone { "unload" } else { "load" }.into());
         answer(&with_warnings(Value::Object(chunk), std::mem::take(&mut self.warnings)))
     }
 }
@@ -124,21 +125,19 @@ impl Frame {
 /// What is known before anything is computed, and what goes wrong before the end of an answer that is not streamed.
 pub(super) async fn respond(
     app: &Arc<App>,
-    served: &Served,
+    lease: Lease,
     mut frame: Frame,
     ask: Ask,
     stream: bool,
 ) -> Result<Response, Problem> {
     let logprobs = ask.logprobs.is_some();
-    let mut answers = ask::submit(&app.models, Some(&served.id), &app.metrics, ask).await?;
+    let mut answers = ask::submit(&lease, &app.metrics, ask).await?;
     frame.warnings.append(&mut answers.warnings);
     if stream {
-        let (app, served) = (app.clone(), served.id.clone());
-        let chunks =
-            Stream { app, served, frame, logprobs, chosen: Chosen::default(), calls: 0, outcome: None };
+        let chunks = Stream { lease, frame, logprobs, chosen: Chosen::default(), calls: 0, outcome: None };
         return Ok(stream::response(answers, chunks, 1, Framing::Lines));
     }
-    let language = served.engine.language();
+    let language = lease.engine.language();
     let (mut waiting, mut said) = (Chosen::default(), Vec::new());
     let outcomes = answers.outcomes(1, |_, told| match told {
         Told::Chosen(id, of) => waiting.0.push(chat_logprob(language, id, &of)),
@@ -163,9 +162,7 @@ fn calls(calls: &[ToolCall]) -> Vec<Value> {
 
 /// Chunks of a stream.
 struct Stream {
-    app: Arc<App>,
-    /// The model's own name.
-    served: String,
+    lease: Lease,
     frame: Frame,
     logprobs: bool,
     /// Logprobs that wait for what they say.
@@ -189,9 +186,7 @@ impl Chunks for Stream {
     fn told(&mut self, _: usize, told: Told) -> Vec<Value> {
         match told {
             Told::Chosen(id, logprobs) => {
-                if let Ok(served) = self.app.models.find(Some(&self.served)) {
-                    self.chosen.0.push(chat_logprob(served.engine.language(), id, &logprobs));
-                }
+                self.chosen.0.push(chat_logprob(self.lease.engine.language(), id, &logprobs));
                 Vec::new()
             }
             Told::Content(text) => {
@@ -252,7 +247,13 @@ mod tests {
     }
 
     fn frame(shape: Shape) -> Frame {
-        Frame { shape, model: "m".into(), asked: Instant::now(), warnings: vec!["first".into()] }
+        Frame {
+            shape,
+            model: "m".into(),
+            asked: Instant::now(),
+            load: Duration::ZERO,
+            warnings: vec!["first".into()],
+        }
     }
 
     #[test]

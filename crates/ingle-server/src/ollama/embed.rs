@@ -4,7 +4,7 @@ use super::{options, settings};
 use crate::app::{App, answer};
 use crate::ask::blocking;
 use crate::fields::Fields;
-use crate::models::Served;
+use crate::models::{Lease, Served};
 use crate::openai::embeddings::MOST_TEXTS;
 use crate::openai::fields;
 use crate::plain::with_warnings;
@@ -38,19 +38,19 @@ async fn respond(app: Arc<App>, body: Body, work: fn(&App, Fields) -> Result<Val
 fn several(app: &App, mut fields: Fields) -> Result<Value, Problem> {
     let asked = Instant::now();
     let model: String = fields.required("model")?;
-    let served = common(app, &model, &mut fields)?;
+    let lease = common(app, &model, &mut fields)?;
     let texts = texts(fields.optional("input")?)?;
     let truncate = fields.optional("truncate")?.unwrap_or(true);
     let dimensions = fields.number("dimensions", 1, usize::MAX)?;
     let mut warnings = fields.finish()?;
-    let vectors = vectors(served, texts, truncate, dimensions, &mut warnings)?;
+    let vectors = vectors(&lease, texts, truncate, dimensions, &mut warnings)?;
     let tokens: usize = vectors.iter().map(|vector| vector.tokens).sum();
     let values: Vec<&[f32]> = vectors.iter().map(|vector| vector.values.as_slice()).collect();
     let document = json!({
         "model": model,
         "embeddings": values,
         "total_duration": asked.elapsed().as_nanos() as u64,
-        "load_duration": 0,
+        "load_duration": lease.load.as_nanos() as u64,
         "prompt_eval_count": tokens,
     });
     Ok(with_warnings(document, warnings))
@@ -58,20 +58,22 @@ fn several(app: &App, mut fields: Fields) -> Result<Value, Problem> {
 
 fn one(app: &App, mut fields: Fields) -> Result<Value, Problem> {
     let model: String = fields.required("model")?;
-    let served = common(app, &model, &mut fields)?;
+    let lease = common(app, &model, &mut fields)?;
     let prompt: String = fields.optional("prompt")?.unwrap_or_default();
     let mut warnings = fields.finish()?;
     let texts = if prompt.is_empty() { Vec::new() } else { vec![prompt] };
-    let vectors = vectors(served, texts, true, None, &mut warnings)?;
+    let vectors = vectors(&lease, texts, true, None, &mut warnings)?;
     let values = vectors.first().map_or(&[][..], |vector| &vector.values);
     Ok(with_warnings(json!({"embedding": values}), warnings))
 }
 
-fn common<'a>(app: &'a App, model: &str, fields: &mut Fields) -> Result<&'a Served, Problem> {
-    let served = super::find(app, model)?;
-    settings::keep_alive(fields)?;
-    options::for_vectors(fields, served.engine.about().context)?;
-    Ok(served)
+fn common(app: &App, model: &str, fields: &mut Fields) -> Result<Lease, Problem> {
+    let lease = super::find_here(app, model)?;
+    options::for_vectors(fields, lease.engine.about().context)?;
+    if let Some(keep) = settings::keep_alive(fields)? {
+        fields.warnings.extend(lease.keep(keep));
+    }
+    Ok(lease)
 }
 
 /// A text, or a list of texts. None, or an empty one by itself, asks nothing but that the model be there.

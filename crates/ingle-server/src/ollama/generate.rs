@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::ask::Input;
 use crate::fields::Fields;
 use crate::guard::Client;
+use crate::keep::Keep;
 use crate::models::Served;
 use crate::openai::fields;
 use crate::problem::Problem;
@@ -17,7 +18,7 @@ use ingle_engine::ChatRequest;
 use ingle_text::Message;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) async fn generate(
     State(app): State<Arc<App>>,
@@ -31,14 +32,19 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let asked = Instant::now();
     let mut fields = fields(app, body).await?;
     let model: String = fields.required("model")?;
-    let served = super::find(app, &model)?;
-    let settings = Settings::read(&mut fields, served)?;
-    let (input, told) = input(&mut fields, served, settings.think.as_ref())?;
-    let mut frame = Frame { shape: Shape::Generate, model, asked, warnings: fields.finish()? };
-    let Some(input) = input else { return Ok(frame.loaded()) };
+    let lease = super::find(app, &model).await?;
+    let settings = Settings::read(&mut fields, &lease)?;
+    let (input, told) = input(&mut fields, &lease, settings.think.as_ref())?;
+    let mut frame =
+        Frame { shape: Shape::Generate, model, asked, load: lease.load, warnings: fields.finish()? };
+    if let Some(keep) = settings.keep {
+        frame.warnings.extend(lease.keep(keep));
+    }
+    let gone = settings.keep == Some(Keep::For(Duration::ZERO));
+    let Some(input) = input else { return Ok(frame.loaded(gone)) };
     frame.warnings.extend(told);
     let stream = settings.stream;
-    answer::respond(app, served, frame, settings.ask(input, client), stream).await
+    answer::respond(app, lease, frame, settings.ask(input, client), stream).await
 }
 
 /// Takes what is to be answered, if anything; with what of it the answer has to mention.

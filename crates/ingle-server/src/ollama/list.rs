@@ -1,14 +1,16 @@
 //! Which models there are: `GET /api/tags`, `GET /api/ps`, `POST /api/show`.
 
-use super::{LATEST, settings, time};
+use super::time;
 use crate::app::{App, answer};
-use crate::models::Served;
+use crate::keep::Keep;
+use crate::models::Offer;
 use crate::openai::fields;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use ingle_engine::Description;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,60 +21,65 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// `{models: [{name, model, modified_at, size, digest, details, capabilities}]}`, one for each name that a model has.
 pub(crate) async fn tags(State(app): State<Arc<App>>) -> Response {
-    list(&app, |_| Map::new())
+    let all = app.models.offers().iter().flat_map(|offer| entries(offer, &Map::new()));
+    answer(&json!({"models": all.collect::<Vec<_>>()}))
 }
 
-/// The same with `expires_at`, `size_vram` (0: nothing is on a graphics card) and `context_length`.
+/// The same of those that are loaded, with `expires_at`, `size_vram` (0: nothing is on a graphics card) and
+/// `context_length`.
 pub(crate) async fn ps(State(app): State<Arc<App>>) -> Response {
-    list(&app, |served| {
-        let expires = Duration::from_secs(crate::models::now()) + CENTURY;
-        Map::from_iter([
+    let loaded = app.models.loaded();
+    let all = loaded.iter().flat_map(|(offer, served, keep)| {
+        let left = match keep {
+            Keep::Forever => CENTURY,
+            Keep::For(left) => *left,
+        };
+        let expires = Duration::from_secs(crate::models::now()).saturating_add(left.min(CENTURY));
+        let more = Map::from_iter([
             ("expires_at".to_owned(), time::rfc3339(expires).into()),
             ("size_vram".to_owned(), 0.into()),
             ("context_length".to_owned(), served.engine.about().context.into()),
-        ])
-    })
+        ]);
+        entries(offer, &more)
+    });
+    answer(&json!({"models": all.collect::<Vec<_>>()}))
 }
 
-fn list(app: &App, more: impl Fn(&Served) -> Map<String, Value>) -> Response {
-    let of = |served: &Served| -> Vec<Value> {
-        let names = std::iter::once(&served.id).chain(&served.aliases);
-        let one = |name: &String| {
-            let mut entry = entry(served, &tagged(name));
-            entry.extend(more(served));
-            Value::Object(entry)
-        };
-        names.map(one).collect()
+fn entries(offer: &Offer, more: &Map<String, Value>) -> Vec<Value> {
+    let names = std::iter::once(&offer.id).chain(&offer.aliases);
+    let one = |name: &String| {
+        let mut entry = entry(offer, &tagged(name));
+        entry.extend(more.clone());
+        Value::Object(entry)
     };
-    let models: Vec<Value> = app.models.all().iter().flat_map(of).collect();
-    answer(&json!({"models": models}))
+    names.map(one).collect()
 }
 
 /// A name as clients look for it: there, every model has a tag.
 fn tagged(name: &str) -> String {
-    if name.contains(':') { name.to_owned() } else { format!("{name}{LATEST}") }
+    if name.contains(':') { name.to_owned() } else { format!("{name}:latest") }
 }
 
-fn entry(served: &Served, name: &str) -> Map<String, Value> {
+fn entry(offer: &Offer, name: &str) -> Map<String, Value> {
     Map::from_iter([
         ("name".to_owned(), name.into()),
         ("model".to_owned(), name.into()),
-        ("modified_at".to_owned(), loaded(served).into()),
-        ("size".to_owned(), served.engine.about().weight_bytes.into()),
+        ("modified_at".to_owned(), changed(offer).into()),
+        ("size".to_owned(), offer.description.spec.resident_bytes().into()),
         // the checksum of all its bytes takes minutes, and one of anything else would be no digest of the model
         ("digest".to_owned(), "".into()),
-        ("details".to_owned(), details(served)),
-        ("capabilities".to_owned(), json!(capabilities(served))),
+        ("details".to_owned(), details(offer)),
+        ("capabilities".to_owned(), json!(capabilities(offer))),
     ])
 }
 
-/// When the model was last changed here: when it was loaded.
-fn loaded(served: &Served) -> String {
-    time::rfc3339(Duration::from_secs(served.created))
+/// When the model's files were last changed.
+fn changed(offer: &Offer) -> String {
+    time::rfc3339(Duration::from_secs(offer.changed))
 }
 
-fn details(served: &Served) -> Value {
-    let spec = &served.engine.about().spec;
+fn details(offer: &Offer) -> Value {
+    let spec = &offer.description.spec;
     let (mut gguf, mut bytes) = (false, BTreeMap::<String, u64>::new());
     for piece in spec.tensors.iter().flat_map(|tensor| &tensor.pieces) {
         // the format has fixed names for what a layer has
@@ -103,22 +110,16 @@ fn short(count: u64) -> String {
 }
 
 /// What a model can be asked for, in the API's words.
-fn capabilities(served: &Served) -> Vec<&'static str> {
-    let (spec, language) = (&served.engine.about().spec, served.engine.language());
-    let mut capabilities = Vec::new();
-    if spec.head.is_some() {
-        capabilities.push("completion");
-        if language.template_reads("tools") {
-            capabilities.push("tools");
-        }
-        if settings::thinks(language) {
-            capabilities.push("thinking");
-        }
-    }
-    if spec.pooling.is_some() {
-        capabilities.push("embedding");
-    }
-    capabilities
+fn capabilities(offer: &Offer) -> Vec<&'static str> {
+    let Description { spec, tools, thinks, .. } = &offer.description;
+    let writes = spec.head.is_some();
+    let all = [
+        ("completion", writes),
+        ("tools", writes && *tools),
+        ("thinking", writes && *thinks),
+        ("embedding", spec.pooling.is_some()),
+    ];
+    all.iter().filter(|(_, can)| *can).map(|(name, _)| *name).collect()
 }
 
 /// `{model}` to `{details, model_info, capabilities, template, parameters, modified_at}`.
@@ -139,9 +140,12 @@ async fn shown(app: &App, body: Body) -> Result<Value, Problem> {
         fields.warnings.push(told.into());
     }
     fields.without_effect(&["system", "template", "options"]);
-    let served = super::find(app, &model)?;
-    let about = served.engine.about();
-    let (spec, architecture) = (&about.spec, &about.spec.architecture);
+    let offer = &app.models.offers()[super::named(app, &model)?];
+    // what the memory allows is known once it is loaded
+    let loaded = app.models.loaded();
+    let context = loaded.iter().find(|(other, ..)| other.id == offer.id);
+    let context = context.map(|(_, served, _)| served.engine.about().context);
+    let (spec, architecture) = (&offer.description.spec, &offer.description.spec.architecture);
     let mut info = Map::new();
     info.insert("general.architecture".into(), architecture.as_str().into());
     info.insert("general.basename".into(), spec.name.clone().into());
@@ -156,30 +160,31 @@ async fn shown(app: &App, body: Body) -> Result<Value, Problem> {
         info.insert(format!("{architecture}.{key}"), figure.into());
     }
     let document = json!({
-        "details": details(served),
+        "details": details(offer),
         "model_info": info,
-        "capabilities": capabilities(served),
+        "capabilities": capabilities(offer),
         // its text is not at hand once a model is loaded; POST /apply-template shows what it makes of a conversation
         "template": "",
-        "parameters": parameters(served)?,
-        "modified_at": loaded(served),
+        "parameters": parameters(&offer.description, context)?,
+        "modified_at": changed(offer),
     });
     Ok(with_warnings(document, fields.finish()?))
 }
 
 /// The model's own settings, as lines of a Modelfile.
-fn parameters(served: &Served) -> Result<String, Problem> {
-    let defaults = served.engine.language().defaults();
-    let sampling = defaults.resolve(&Default::default()).map_err(ingle_engine::EngineError::from)?;
+fn parameters(description: &Description, context: Option<usize>) -> Result<String, Problem> {
+    let sampling =
+        description.defaults.resolve(&Default::default()).map_err(ingle_engine::EngineError::from)?;
     let lines = [
         ("temperature", sampling.temperature.to_string()),
         ("top_k", sampling.top_k.to_string()),
         ("top_p", sampling.top_p.to_string()),
         ("min_p", sampling.min_p.to_string()),
         ("repeat_penalty", sampling.repetition_penalty.to_string()),
-        ("num_ctx", served.engine.about().context.to_string()),
     ];
-    let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<30} {value}")).collect();
+    let context = context.map(|context| ("num_ctx", context.to_string()));
+    let lines: Vec<String> =
+        lines.iter().chain(&context).map(|(name, value)| format!("{name:<30} {value}")).collect();
     Ok(lines.join("\n"))
 }
 

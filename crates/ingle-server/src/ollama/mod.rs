@@ -14,14 +14,11 @@ mod settings;
 mod time;
 
 use crate::app::{App, answer as document};
-use crate::models::Served;
+use crate::models::Lease;
 use crate::problem::Problem;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-
-/// What names of models end with where nothing else is said.
-const LATEST: &str = ":latest";
 
 /// An error as its clients expect it.
 pub(crate) fn error(problem: Problem) -> Response {
@@ -51,17 +48,30 @@ pub(crate) async fn not_here(uri: Uri) -> Response {
     error(Problem::with_status(StatusCode::NOT_IMPLEMENTED, "not_implemented_error", message))
 }
 
-/// The model of a name, with or without `:latest`, which clients add to names without a tag.
+/// The place of the model of a name.
 ///
 /// # Errors
 /// A name that none has.
-fn find<'a>(app: &'a App, name: &str) -> Result<&'a Served, Problem> {
-    let models = &app.models;
-    let other = name.strip_suffix(LATEST).map_or_else(|| format!("{name}{LATEST}"), str::to_owned);
-    models.find(Some(name)).or_else(|_| models.find(Some(&other))).map_err(|_| {
+fn named(app: &App, name: &str) -> Result<usize, Problem> {
+    app.models.named(Some(name)).map_err(|_| {
         let name: String = name.chars().take(200).collect();
-        let all: Vec<&str> = models.all().iter().map(|served| served.id.as_str()).collect();
+        let all: Vec<&str> = app.models.offers().iter().map(|offer| offer.id.as_str()).collect();
         // clients look for these words
         Problem::not_found(format!("model '{name}' not found; there is: {}", all.join(", ")))
     })
+}
+
+/// A lease of the model of a name.
+///
+/// # Errors
+/// A name that none has, and a model that cannot be loaded.
+async fn find(app: &App, name: &str) -> Result<Lease, Problem> {
+    named(app, name)?;
+    app.models.lease(Some(name)).await
+}
+
+/// The same on a thread that may wait.
+fn find_here(app: &App, name: &str) -> Result<Lease, Problem> {
+    named(app, name)?;
+    app.models.lease_here(Some(name))
 }

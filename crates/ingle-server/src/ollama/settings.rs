@@ -3,11 +3,11 @@
 use super::options::{self, Options};
 use crate::ask::{Ask, Input};
 use crate::fields::Fields;
+use crate::keep::Keep;
 use crate::models::Served;
 use crate::openai::chat::MOST_LOGPROBS;
 use crate::problem::Problem;
 use crate::truncate::Truncate;
-use ingle_engine::Language;
 use ingle_engine::constraint::{Calls, Form};
 use serde_json::{Map, Value};
 
@@ -21,6 +21,7 @@ pub(super) struct Settings {
     form: Option<Form>,
     pub(super) think: Option<Think>,
     pub(super) stream: bool,
+    pub(super) keep: Option<Keep>,
     logprobs: Option<usize>,
     truncate: Option<Truncate>,
 }
@@ -31,7 +32,6 @@ impl Settings {
     /// # Errors
     /// Any of them that makes no sense.
     pub(super) fn read(fields: &mut Fields, served: &Served) -> Result<Settings, Problem> {
-        keep_alive(fields)?;
         if fields.optional("shift")? == Some(true) {
             let told = "`shift` has no effect here: nothing is forgotten, and an answer ends where the context is full";
             fields.warnings.push(told.into());
@@ -42,6 +42,7 @@ impl Settings {
             return Err(Problem::field("top_logprobs", "`top_logprobs` needs `logprobs` to be true"));
         }
         Ok(Settings {
+            keep: keep_alive(fields)?,
             options: options::read(fields, served.engine.about().context)?,
             form: form(fields)?,
             think: Think::read(fields)?,
@@ -75,20 +76,15 @@ impl Settings {
 ///
 /// # Errors
 /// Something else.
-pub(super) fn keep_alive(fields: &mut Fields) -> Result<(), Problem> {
-    match fields.optional::<Value>("keep_alive")? {
-        None => {}
-        Some(Value::Number(_) | Value::String(_)) => {
-            let told =
-                "`keep_alive` has no effect here for now: models stay loaded as long as the server runs";
-            fields.warnings.push(told.into());
-        }
-        Some(_) => {
-            let message = "`keep_alive` is a number of seconds, or a text such as \"5m\"";
-            return Err(Problem::field("keep_alive", message));
-        }
-    }
-    Ok(())
+pub(super) fn keep_alive(fields: &mut Fields) -> Result<Option<Keep>, Problem> {
+    let keep = match fields.optional::<Value>("keep_alive")? {
+        None => return Ok(None),
+        Some(Value::Number(seconds)) => seconds.as_f64().map(Keep::seconds),
+        Some(Value::String(text)) => Keep::parse(&text).ok(),
+        Some(_) => None,
+    };
+    let message = "`keep_alive` is a number of seconds, or a text such as \"5m\"";
+    keep.map(Some).ok_or_else(|| Problem::field("keep_alive", message))
 }
 
 /// Takes `format`: `json`, or a schema.
@@ -156,12 +152,6 @@ impl Think {
 const WHETHER: [&str; 2] = ["enable_thinking", "thinking"];
 const EFFORT: &str = "reasoning_effort";
 
-/// Whether a model thinks before it speaks, as far as its template and its answers' marks say.
-pub(super) fn thinks(language: &Language) -> bool {
-    WHETHER.into_iter().chain([EFFORT]).any(|name| language.template_reads(name))
-        || ["harmony", "think"].contains(&language.dialect().name())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,12 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn models_that_stay_are_told() {
-        for (value, told) in [(json!("5m"), 1), (json!(-1), 1), (json!(0), 1), (Value::Null, 0)] {
-            let mut fields = fields(json!({"keep_alive": value}));
-            keep_alive(&mut fields).unwrap();
-            assert_eq!(fields.finish().unwrap().len(), told);
+    fn models_stay_as_long_as_is_said() {
+        let minutes = |count: u64| Some(Keep::For(std::time::Duration::from_secs(60 * count)));
+        for (value, keep) in [
+            (json!("5m"), minutes(5)),
+            (json!(-1), Some(Keep::Forever)),
+            (json!(0), minutes(0)),
+            (json!(120), minutes(2)),
+            (Value::Null, None),
+        ] {
+            assert_eq!(keep_alive(&mut fields(json!({"keep_alive": value}))).unwrap(), keep);
         }
-        assert!(keep_alive(&mut fields(json!({"keep_alive": []}))).is_err());
+        for value in [json!([]), json!("soon"), json!(true)] {
+            assert!(keep_alive(&mut fields(json!({"keep_alive": value}))).is_err());
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::app::{App, answer};
 use crate::ask::{self, Ask, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
-use crate::models::now;
+use crate::models::{Lease, now};
 use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
@@ -85,16 +85,16 @@ pub(crate) async fn chat(
 async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
     let Chat { model, ask, stream, counts, variables, mut warnings } =
         read(super::fields(app, body).await?, client)?;
-    let served = app.models.find(model.as_deref())?;
-    let frame = Frame { id: app.id("chatcmpl-"), created: now(), model: served.id.clone() };
-    warnings.extend(variables.unread(served.engine.language()));
+    let lease = app.models.lease(model.as_deref()).await?;
+    let frame = Frame { id: app.id("chatcmpl-"), created: now(), model: lease.id.clone() };
+    warnings.extend(variables.unread(lease.engine.language()));
     let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
-    let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    let mut answers = ask::submit(&lease, &app.metrics, ask).await?;
     warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
     if stream {
         let chunks = Stream {
-            app: app.clone(),
+            lease,
             frame,
             counts,
             warnings,
@@ -107,7 +107,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
         };
         return Ok(stream::response(answers, chunks, choices, Framing::Data));
     }
-    let language = served.engine.language();
+    let language = lease.engine.language();
     let mut chosen = vec![(Chosen::default(), Vec::new()); choices];
     let outcomes = answers.outcomes(choices, |at, told| match (&mut chosen[at], told) {
         ((waiting, _), Told::Chosen(id, of)) => waiting.0.push(chat_logprob(language, id, &of)),
@@ -206,7 +206,7 @@ fn call(call: &ToolCall) -> Value {
 
 /// Chunks of a stream.
 struct Stream {
-    app: Arc<App>,
+    lease: Lease,
     frame: Frame,
     counts: bool,
     warnings: Vec<String>,
@@ -254,9 +254,7 @@ impl Chunks for Stream {
     fn told(&mut self, at: usize, told: Told) -> Vec<Value> {
         match told {
             Told::Chosen(id, logprobs) => {
-                if let Ok(served) = self.app.models.find(Some(&self.frame.model)) {
-                    self.chosen[at].0.push(chat_logprob(served.engine.language(), id, &logprobs));
-                }
+                self.chosen[at].0.push(chat_logprob(self.lease.engine.language(), id, &logprobs));
                 Vec::new()
             }
             Told::Content(text) => {

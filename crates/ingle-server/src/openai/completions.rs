@@ -8,7 +8,7 @@ use crate::app::{App, answer};
 use crate::ask::{self, Ask, Input, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
-use crate::models::{Served, now};
+use crate::models::{Lease, Served, now};
 use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
@@ -134,21 +134,21 @@ pub(crate) async fn completions(
 async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response, Problem> {
     let Completions { model, ask, further, echo, stream, counts, mut warnings } =
         read(fields(app, body).await?, client)?;
-    let served = app.models.find(model.as_deref())?;
-    let frame = Frame { id: app.id("cmpl-"), created: now(), model: served.id.clone() };
+    let lease = app.models.lease(model.as_deref()).await?;
+    let frame = Frame { id: app.id("cmpl-"), created: now(), model: lease.id.clone() };
     let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
     if choices * (further.len() + 1) > MOST_ANSWERS {
         let message =
             format!("`n` answers to each prompt are more than {MOST_ANSWERS}; send several requests");
         return Err(Problem::field("n", message));
     }
-    let mut answers = ask::submit_all(&app.models, model.as_deref(), &app.metrics, ask, further).await?;
+    let mut answers = ask::submit_all(&lease, &app.metrics, ask, further).await?;
     warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
     let echoed: Vec<String> = answers
         .prompts
         .iter()
-        .map(|prompt| if echo { said(served, prompt) } else { Ok(String::new()) })
+        .map(|prompt| if echo { said(&lease, prompt) } else { Ok(String::new()) })
         .collect::<Result<_, _>>()?;
     // an echo per answer
     let echoed: Vec<String> =
@@ -156,7 +156,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let all = echoed.len();
     if stream {
         let chunks = Stream {
-            app: app.clone(),
+            lease,
             frame,
             counts,
             warnings,
@@ -171,7 +171,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let mut tokens = vec![(Tokens::default(), Columns::default()); all];
     let outcomes = answers
         .outcomes(all, |at, told| match (&mut tokens[at], told) {
-            ((tokens, _), Told::Chosen(id, of)) => tokens.add(served, id, &of),
+            ((tokens, _), Told::Chosen(id, of)) => tokens.add(&lease, id, &of),
             ((tokens, columns), Told::Content(text)) => columns.append(tokens.say(&text)),
             _ => {}
         })
@@ -296,7 +296,7 @@ impl Tokens {
 }
 
 struct Stream {
-    app: Arc<App>,
+    lease: Lease,
     frame: Frame,
     counts: bool,
     warnings: Vec<String>,
@@ -333,10 +333,8 @@ impl Chunks for Stream {
     fn told(&mut self, at: usize, told: Told) -> Vec<Value> {
         match told {
             Told::Chosen(id, of) => {
-                if let (Some(tokens), Ok(served)) =
-                    (&mut self.logprobs, self.app.models.find(Some(&self.frame.model)))
-                {
-                    tokens[at].add(served, id, &of);
+                if let Some(tokens) = &mut self.logprobs {
+                    tokens[at].add(&self.lease, id, &of);
                 }
                 Vec::new()
             }

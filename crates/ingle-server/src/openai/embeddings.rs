@@ -39,8 +39,8 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
     fields.without_effect(&["user"]);
     let mut warnings = fields.finish()?;
     blocking(move || {
-        let served = app.models.find(model.as_deref())?;
-        let texts = texts(served, input, &mut warnings)?;
+        let served = app.models.lease_here(model.as_deref())?;
+        let texts = texts(&served, input, &mut warnings)?;
         // as `ingle embed` does: some models say what every text begins with
         let prompt = served.engine.about().prompts.choose(None)?.to_owned();
         let options = EmbedOptions { prompt, dimensions, ..EmbedOptions::default() };

@@ -87,7 +87,7 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
     let (request, warnings) = read(fields(&app, body).await?)?;
     blocking(move || {
         let Rerank { model, query, documents, top, repeat, plain } = request;
-        let served = app.models.find(model.as_deref())?;
+        let served = app.models.lease_here(model.as_deref())?;
         let prompts = &served.engine.about().prompts;
         let embed = |texts: Vec<String>, names: [&str; 2]| {
             let options = EmbedOptions { prompt: prompt(prompts, names)?, ..EmbedOptions::default() };

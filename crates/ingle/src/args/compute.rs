@@ -4,6 +4,8 @@ use crate::{env, errors, messages};
 use anyhow::Result;
 use clap::Args;
 use ingle_cpu::kernels::{Isa, Kernels};
+use ingle_engine::{ExecutorKind, LoadOptions};
+use ingle_model::spec::KvFormat;
 
 /// With what to compute.
 #[derive(Clone, Debug, Default, Args)]
@@ -19,8 +21,11 @@ pub(crate) struct ComputeArgs {
     /// [env: INGLE_EXPERT_MEMORY]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     expert_memory: Option<u64>,
+    /// How keys and values are kept: 16bit, or 8bit, which takes half the memory and is a little less exact
+    #[arg(long, value_name = "FORMAT", value_parser = kv_format, default_value = KvFormat::default().name())]
+    kv: KvFormat,
     /// Compute in plain 32-bit arithmetic on one thread: the slow standard the fast path is judged by
-    #[arg(long, conflicts_with_all = ["threads", "isa", "expert_memory"])]
+    #[arg(long, conflicts_with_all = ["threads", "isa", "expert_memory", "kv"])]
     pub(crate) reference: bool,
 }
 
@@ -38,8 +43,11 @@ pub(crate) struct ComputeListArgs {
     /// [env: INGLE_EXPERT_MEMORY]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     expert_memory: Option<u64>,
+    /// How keys and values are kept: 16bit, or 8bit, which takes half the memory and is a little less exact
+    #[arg(long, value_name = "FORMAT", value_parser = kv_format, default_value = KvFormat::default().name())]
+    kv: KvFormat,
     /// Measure the slow standard the fast path is judged by: plain 32-bit arithmetic on one thread
-    #[arg(long, conflicts_with_all = ["threads", "isa", "expert_memory"])]
+    #[arg(long, conflicts_with_all = ["threads", "isa", "expert_memory", "kv"])]
     reference: bool,
 }
 
@@ -49,8 +57,8 @@ impl ComputeListArgs {
     /// # Errors
     /// As [`ComputeArgs::choose`].
     pub(crate) fn choose(&self) -> Result<Vec<Compute>> {
-        let &ComputeListArgs { isa, expert_memory, reference, .. } = self;
-        let one = |threads| ComputeArgs { threads, isa, expert_memory, reference }.choose();
+        let &ComputeListArgs { isa, expert_memory, kv, reference, .. } = self;
+        let one = |threads| ComputeArgs { threads, isa, expert_memory, kv, reference }.choose();
         match self.threads[..] {
             [] => Ok(vec![one(None)?]),
             _ => self.threads.iter().map(|&threads| one(Some(threads))).collect(),
@@ -67,6 +75,8 @@ pub(crate) struct Compute {
     pub(crate) isa: Option<Isa>,
     /// Bytes for routed experts; `None` is what is free.
     pub(crate) expert_memory: Option<u64>,
+    /// How the cache is kept.
+    pub(crate) kv: KvFormat,
     /// Whether the reference executor computes.
     pub(crate) reference: bool,
 }
@@ -78,7 +88,8 @@ impl ComputeArgs {
     /// When a variable is set to what its option would refuse.
     pub(crate) fn choose(&self) -> Result<Compute> {
         if self.reference {
-            return Ok(Compute { threads: 0, isa: None, expert_memory: None, reference: true });
+            let kv = self.kv;
+            return Ok(Compute { threads: 0, isa: None, expert_memory: None, kv, reference: true });
         }
         let threads = match self.threads {
             None => from_environment(env::THREADS, threads)?,
@@ -92,11 +103,29 @@ impl ComputeArgs {
             None => from_environment(env::EXPERT_MEMORY, size)?,
             given => given,
         };
-        Ok(Compute { threads: threads.unwrap_or(0), isa, expert_memory, reference: false })
+        Ok(Compute { threads: threads.unwrap_or(0), isa, expert_memory, kv: self.kv, reference: false })
     }
 }
 
 impl Compute {
+    /// How a model is to be loaded, for so many tokens of context.
+    pub(crate) fn load_options(&self, context: Option<usize>) -> LoadOptions {
+        LoadOptions {
+            threads: self.threads,
+            isa: self.isa,
+            kind: self.kind(),
+            context,
+            expert_memory: self.expert_memory,
+            kv: self.kv,
+            ..LoadOptions::default()
+        }
+    }
+
+    /// The executor that computes.
+    pub(crate) fn kind(&self) -> ExecutorKind {
+        if self.reference { ExecutorKind::Reference } else { ExecutorKind::Production }
+    }
+
     /// What is unwise about the choice.
     pub(crate) fn notice(&self) -> Option<String> {
         let usable = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
@@ -144,6 +173,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         Ok(number) if number >= 0.0 && number * (unit as f64) < 1e18 => Ok((number * unit as f64) as u64),
         _ => Err("a size such as 12GB or 800MB is needed".into()),
     }
+}
+
+fn kv_format(text: &str) -> Result<KvFormat, String> {
+    let names = KvFormat::ALL.map(KvFormat::name).join(" or ");
+    KvFormat::parse(text)
+        .ok_or_else(|| format!("{names} is needed; other formats of the cache are not known here"))
 }
 
 fn isa(text: &str) -> Result<Isa, String> {

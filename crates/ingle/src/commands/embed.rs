@@ -7,7 +7,7 @@ use crate::progress::{Progress, Unit};
 use crate::{errors, input, interrupt, messages};
 use anyhow::Result;
 use clap::ValueEnum;
-use ingle_engine::{EmbedOptions, Embedding, EngineError, ExecutorKind, LoadOptions, Model, cosine};
+use ingle_engine::{EmbedOptions, Embedding, EngineError, Model, cosine};
 use ingle_model::spec::PooledRow;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -123,13 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if spec.pooling.is_none() && args.pooling.is_none() {
         return Err(name.blame(EngineError::NoPooling.into()));
     }
-    let options = LoadOptions {
-        threads: compute.threads,
-        isa: compute.isa,
-        kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
-        context: None,
-        expert_memory: compute.expert_memory,
-    };
+    let options = compute.load_options(None);
     let mut progress = Progress::new_if(!args.quiet, "loading", Unit::Bytes);
     let mut model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
         .map_err(|error| name.blame(error.into()))?;

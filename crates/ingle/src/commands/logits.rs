@@ -10,8 +10,8 @@ use crate::{interrupt, messages, opening};
 use anyhow::{Result, bail};
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Production, Reference};
+use ingle_engine::Fit;
 use ingle_engine::memory;
-use ingle_engine::{ExecutorKind, Fit, LoadOptions};
 use ingle_model::Source;
 use ingle_model::executor::{Batch, Executor, Hidden, LogitRows, SequenceId, Slice, StepOutput};
 use ingle_model::spec::ModelSpec;
@@ -144,9 +144,7 @@ fn refuse_overwriting(source: &Source, output: &Path) -> Result<()> {
 
 /// Bytes for the experts, where not all of them are held. Refuses what does not fit the memory.
 fn fit(spec: &ModelSpec, compute: Compute, context: usize) -> Result<Option<u64>> {
-    let kind = if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production };
-    let Compute { expert_memory, .. } = compute;
-    let options = LoadOptions { kind, context: Some(context), expert_memory, ..LoadOptions::default() };
+    let options = compute.load_options(Some(context));
     let mut notices = Vec::new();
     let fit = Fit::find(spec, &options, memory::available(), &mut notices)?;
     notices.iter().for_each(|notice| say(&format!("note: {notice}")));
@@ -184,10 +182,11 @@ fn load(spec: ModelSpec, source: Source, compute: Compute) -> Result<(Box<dyn Ex
         format!("{}, {threads} {}", kernels.isa().name(), if threads == 1 { "thread" } else { "threads" });
     let mut progress = Progress::new("loading", Unit::Bytes);
     let report = &mut |at: ingle_cpu::production::Progress| progress.update(at.done, at.total);
-    let executor = match compute.expert_memory {
+    let mut executor = match compute.expert_memory {
         None => Production::load(spec, source, cpu, report)?,
         Some(memory) => Production::load_paged(spec, source, cpu, memory, report)?,
     };
+    executor.keep_kv_as(compute.kv);
     Ok((Box::new(executor), how))
 }
 

@@ -10,7 +10,7 @@ use crate::progress::{Progress, Unit};
 use crate::{errors, figures, input, interrupt, messages, tools};
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use ingle_engine::{EndReason, EngineError, ExecutorKind, LoadOptions, Model, Outcome, Reading};
+use ingle_engine::{EndReason, EngineError, Model, Outcome, Reading};
 use ingle_text::{Dialect, ToolCall};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
@@ -157,13 +157,7 @@ fn whole_prompt(prompt: Option<String>) -> Result<Option<String>> {
 }
 
 fn load(name: &ModelName, args: &Args, compute: Compute) -> Result<(Loaded, Vec<String>)> {
-    let options = LoadOptions {
-        threads: compute.threads,
-        isa: compute.isa,
-        kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
-        context: args.context,
-        expert_memory: compute.expert_memory,
-    };
+    let options = compute.load_options(args.context);
     let source = Arc::new(name.open()?);
     let spec = name.describe(&source)?; // refused in this program's words before anything is loaded
     if spec.head.is_none() {

@@ -10,6 +10,7 @@ mod mistakes;
 mod ollama;
 mod rerank;
 mod responses;
+mod several;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};

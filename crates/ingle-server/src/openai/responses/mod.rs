@@ -278,11 +278,11 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let owner = owner(app, &client);
     let Asked { model, ask, stream, store, messages, variables, repeated, mut warnings } =
         read(app, fields(app, body).await?, client)?;
-    let served = app.models.find(model.as_deref())?;
-    warnings.extend(variables.unread(served.engine.language()));
+    let lease = app.models.lease(model.as_deref()).await?;
+    warnings.extend(variables.unread(lease.engine.language()));
     let id = app.id("");
-    let frame = Frame { id: format!("resp_{id}"), created: now(), model: served.id.clone(), store, repeated };
-    let mut answers = ask::submit(&app.models, model.as_deref(), &app.metrics, ask).await?;
+    let frame = Frame { id: format!("resp_{id}"), created: now(), model: lease.id.clone(), store, repeated };
+    let mut answers = ask::submit(&lease, &app.metrics, ask).await?;
     warnings.append(&mut answers.warnings);
     let mut making = Making { app: app.clone(), owner, messages, frame, warnings, output: Output::new(&id) };
     if stream {

@@ -19,7 +19,7 @@ use ingle_engine::memory::{self, Demand};
 use ingle_engine::{ExecutorKind, Flow, machine};
 use ingle_model::Source;
 use ingle_model::executor::Executor;
-use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
+use ingle_model::spec::{KvBytes, ModelSpec};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -190,9 +190,8 @@ fn cases(args: &Args) -> Result<Vec<Case>> {
 
 /// Says before loading when the memory does not suffice.
 fn check_memory(spec: &ModelSpec, compute: Compute, context: usize, cases: &[Case]) -> Result<()> {
-    let kind = if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production };
     let sequences = cases.iter().map(Case::batch).max().unwrap_or(1);
-    let mut demand = Demand::of(spec, kind, context);
+    let mut demand = Demand::of(spec, compute.kind(), compute.kv, context);
     demand.kv = demand.kv.saturating_mul(sequences as u64);
     let experts = spec.expert_bytes();
     demand.weights -= experts - compute.expert_memory.map_or(experts, |memory| memory.min(experts));
@@ -225,7 +224,7 @@ fn load(
         let mut progress = Progress::new("loading", Unit::Bytes);
         let report = &mut |at: ingle_cpu::production::Progress| progress.update(at.done, at.total);
         let (spec, source, cpu) = (spec.clone(), source.clone(), Cpu::with(threads, kernels));
-        let production = match compute.expert_memory {
+        let mut production = match compute.expert_memory {
             None => Production::load(spec, source, cpu, report)?,
             Some(memory) => Production::load_paged(spec, source, cpu, memory, report)?,
         };
@@ -237,7 +236,8 @@ fn load(
         if !slow.is_empty() {
             tell(messages::generic_formats(&slow.join(", ")));
         }
-        (Box::new(production), KvBytes::of(KvFormat::default()))
+        production.keep_kv_as(compute.kv);
+        (Box::new(production), KvBytes::of(compute.kv))
     };
     // what is left of the memory bounds what a sample may read
     let room = memory::available().unwrap_or(u64::MAX) / 4;

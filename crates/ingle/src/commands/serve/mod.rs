@@ -1,34 +1,45 @@
 //! `ingle serve`: models for other programs, over HTTP.
 
+mod offers;
+
 use crate::args::{ComputeArgs, positive, size};
-use crate::console::{Output, on_errors, say};
+use crate::console::{Output, say};
 use crate::messages;
-use crate::opening::{self, ModelName};
-use crate::progress::{Progress, Unit};
 use anyhow::Result;
-use ingle_engine::{Engine, EngineOptions, ExecutorKind, LoadOptions, Model};
-use ingle_server::{Keys, ServeOptions, Served, Serving};
+use ingle_server::{Keep, Keys, ServeOptions, Serving};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Answer other programs over HTTP, with OpenAI's API.
+/// Answer other programs over HTTP, with the APIs of OpenAI, Anthropic and Ollama.
 ///
 /// Many requests are answered at once, each as if it were alone. Nobody beyond this machine can ask unless you open the
 /// address and give out keys.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    #[arg(value_name = "MODEL", help = format!("{} [default: ember]", messages::MODEL_HELP))]
-    model: Option<String>,
-    /// What requests call the model [default: its file's name]
+    #[arg(value_name = "MODEL", help = format!(
+        "{} [default: ember]. The first is loaded at the start, further ones when they are asked; NAME=MODEL sets what \
+         requests call it", messages::MODEL_HELP))]
+    models: Vec<String>,
+    /// Serve the models in this folder, too; may be given several times
+    #[arg(long, value_name = "FOLDER")]
+    folder: Vec<PathBuf>,
+    /// What requests call the first model [default: its file's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Another name that requests may call it by; may be given several times
+    /// Another name that requests may call the first model by; may be given several times
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
+    /// A model that is loaded at the start and always stays, by its name; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pin: Vec<String>,
+    /// How long a model stays loaded when nobody asks it, such as 30m [default: until another needs its memory]
+    #[arg(long, value_name = "TIME", value_parser = Keep::parse, allow_hyphen_values = true)]
+    keep_alive: Option<Keep>,
     /// The address to listen at; beyond this machine it needs keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -80,6 +91,7 @@ Examples:
   ingle serve ./qwen3-4b-q4_k_m.gguf
   curl http://127.0.0.1:11435/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'
+  ingle serve small=./qwen3-0.6b.gguf big=./gpt-oss-20b.gguf --pin small
   ingle key new ann --keys keys.txt && ingle serve ./model.gguf --host 0.0.0.0 --keys keys.txt";
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -90,44 +102,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.host.is_loopback() && keys.is_none() && !args.insecure_no_keys {
         return Err(ingle_server::ServeError::Open { address }.into());
     }
-    let name = match &args.model {
-        Some(text) => opening::model(text)?,
-        None => ModelName::Ember,
-    };
-    let source = Arc::new(name.open()?);
-    name.describe(&source)?;
-    let options = LoadOptions {
-        threads: compute.threads,
-        isa: compute.isa,
-        kind: if compute.reference { ExecutorKind::Reference } else { ExecutorKind::Production },
-        context: args.context,
-        expert_memory: compute.expert_memory,
-    };
-    let mut progress = Progress::new_if(!args.quiet, "loading", Unit::Bytes);
-    let model = Model::load(source, &options, &mut |at| progress.update(at.done, at.total))
-        .map_err(|error| name.blame(error.into()))?;
-    progress.finish();
+    let started = Arc::new(AtomicBool::new(false));
+    let offers = offers::offers(args, compute, &started)?;
+    let names = offers.iter().map(|offer| offer.id.as_str()).collect::<Vec<_>>().join(", ");
     if !args.quiet {
-        if name == ModelName::Ember {
-            on_errors(|notes| notes.aside(messages::DEMONSTRATION));
-        }
-        model
-            .notices()
-            .iter()
-            .cloned()
-            .chain(compute.notice())
-            .for_each(|notice| say(&format!("note: {notice}")));
+        compute.notice().iter().for_each(|notice| say(&format!("note: {notice}")));
     }
-    let options = EngineOptions {
-        at_once: args.at_once,
-        waiting: args.queue,
-        kv_bytes: args.kv_memory,
-        guess: !args.no_guessing,
-    };
-    let id = args.name.clone().unwrap_or_else(|| id(&name));
-    let served = Served::new(id.clone(), Engine::start(model, &options)).with_aliases(args.alias.clone());
     let serving = Serving::start(
-        vec![served],
+        offers,
         ServeOptions {
             address,
             keys,
@@ -135,24 +117,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             host_names: args.allow_host.clone(),
             origins: args.cors.clone(),
             most_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
+            keep: args.keep_alive.unwrap_or_default(),
             drain: Duration::from_secs(args.drain),
             log: (!args.quiet).then(|| Box::new(|line: &str| say(line)) as _),
         },
     )?;
+    started.store(true, Ordering::Relaxed);
     let mut output = Output::new("the address");
-    writeln!(output, "{id} at http://{}", serving.address()?)?;
+    writeln!(output, "{names} at http://{}", serving.address()?)?;
     output.flush()?;
     serving.run();
     Ok(())
-}
-
-/// What a model is called: its file's name without what the format says.
-fn id(name: &ModelName) -> String {
-    match name {
-        ModelName::Ember => "ember".into(),
-        ModelName::Path(path) => {
-            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-            path.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned())
-        }
-    }
 }
