@@ -68,8 +68,9 @@ impl Answer {
 
     /// Tokens and seconds so far.
     pub(crate) fn usage(&self) -> Usage {
-        let (masks, mask_seconds) = self.constraint.as_ref().map_or((0, 0.0), Constraint::spent);
-        Usage { masks, mask_seconds, ..self.usage }
+        let spent = self.constraint.as_ref().map(Constraint::spent).unwrap_or_default();
+        let (masks, mask_seconds, mask_wait_seconds) = (spent.masks, spent.seconds, spent.waited);
+        Usage { masks, mask_seconds, mask_wait_seconds, ..self.usage }
     }
 
     /// Chooses the token after the history from its logits, and tells what it says.
@@ -116,6 +117,15 @@ impl Answer {
             Wanted::More if self.usage.decoded_tokens >= most => self.end(EndReason::Length, None, on_event),
             Wanted::More => Ok(Next::Feed(token)),
         }
+    }
+
+    /// What would be chosen from these logits after the history and some guesses; no token that ends the answer.
+    pub(crate) fn would_choose(&mut self, logits: &[f32], guesses: &[u32]) -> Option<u32> {
+        let before = self.history.len();
+        self.history.extend_from_slice(guesses);
+        let token = self.sampler.sample(logits, &self.history, self.history.len() as u64);
+        self.history.truncate(before);
+        token.ok().filter(|&token| !self.language.ends(token))
     }
 
     /// Ends it where it is, because nobody listens any more.

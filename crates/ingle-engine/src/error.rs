@@ -48,6 +48,20 @@ pub enum EngineError {
         "the model has no chat template: it is made to continue text, not to answer; send it plain text (--raw)"
     )]
     NoTemplate,
+    /// A model that is to guess for another one has other tokens.
+    #[error(
+        "the models do not go together: the draft has {ours} tokens and the model {theirs}{}; a draft has to be of the same \
+         family and vocabulary",
+        other.map(|id| format!(", and token {id} is another one")).unwrap_or_default()
+    )]
+    OtherTokens {
+        /// Tokens of the draft.
+        ours: usize,
+        /// Tokens of the model.
+        theirs: usize,
+        /// The first that differs.
+        other: Option<u32>,
+    },
     /// Text was asked of a model that makes embeddings.
     #[error("the model makes embeddings of texts and writes none; use it with `ingle embed`")]
     OnlyEmbeds,

@@ -112,6 +112,8 @@ pub struct Usage {
     pub masks: usize,
     /// Seconds that took.
     pub mask_seconds: f64,
+    /// Of these, seconds in which the network did not compute meanwhile.
+    pub mask_wait_seconds: f64,
     /// Seed of the random numbers.
     pub seed: u64,
 }

@@ -3,8 +3,8 @@
 use ingle_engine::engine::{EngineOptions, OnEvent, Request, Status};
 use ingle_engine::sampling::SamplingOptions;
 use ingle_engine::{
-    ChatRequest, EmbedOptions, EndReason, Engine, EngineError, Event, Flow, GenerateOptions, LoadOptions,
-    Model, Outcome, Reading,
+    ChatRequest, EmbedOptions, EndReason, Engine, EngineError, Event, Flow, GenerateOptions, Guess,
+    LoadOptions, Model, Outcome, Reading,
 };
 use ingle_model::Source;
 use ingle_model::spec::KvFormat;
@@ -22,7 +22,11 @@ fn load(context: usize) -> Model {
 }
 
 fn load_with(options: &LoadOptions) -> Model {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/ember/ember-q8_0.gguf");
+    load_file("models/ember/ember-q8_0.gguf", options)
+}
+
+fn load_file(name: &str, options: &LoadOptions) -> Model {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
     Model::load(Arc::new(Source::open(&path).unwrap()), options, &mut |_| {}).unwrap()
 }
 
@@ -323,7 +327,7 @@ fn logprobs_are_told_for_every_token() {
 #[test]
 fn guessing_ahead_changes_nothing_but_the_number_of_steps() {
     let text = "The old cat sat by the lamp and looked at the sea. ".repeat(12);
-    let all = |guess: bool, at_once: usize| -> (Vec<Vec<u32>>, Status, Vec<Outcome>) {
+    let all = |guess: Guess, at_once: usize| -> (Vec<Vec<u32>>, Status, Vec<Outcome>) {
         let engine = engine(&EngineOptions { guess, at_once, ..EngineOptions::default() });
         let mut requests: Vec<Request> = (0..4).map(|seed| endless(&engine, seed, Some(80))).collect();
         // text that goes on as it was before
@@ -337,7 +341,7 @@ fn guessing_ahead_changes_nothing_but_the_number_of_steps() {
         engine.drain();
         (outcomes.iter().map(|outcome| outcome.tokens.clone()).collect(), engine.status(), outcomes)
     };
-    let (with, without, together) = (all(true, 1), all(false, 1), all(true, 2));
+    let (with, without, together) = (all(Guess::Always, 1), all(Guess::Never, 1), all(Guess::Worthwhile, 2));
     assert!(with.0 == without.0 && with.0 == together.0);
     assert_eq!(without.1.guessed_tokens, 0);
     // one after the other, every right guess saves a step
@@ -363,4 +367,43 @@ fn a_cache_of_8_bits_takes_half_the_memory_and_says_much_the_same() {
     for (held, expected) in [(exact.1, eighth.1), (exact.2, eighth.2)] {
         assert!((expected as f64) < 0.6 * held as f64, "{expected} and {held}");
     }
+}
+
+/// Ember with the small model that was trained beside it.
+fn with_draft(options: &EngineOptions) -> Engine {
+    let load_options = LoadOptions { context: Some(1024), ..LoadOptions::default() };
+    let draft = load_file("models/ember/ember-draft-q8_0.gguf", &load_options);
+    Engine::start_with_draft(load(1024), draft, options).unwrap()
+}
+
+#[test]
+fn a_draft_model_changes_nothing_but_the_number_of_steps() {
+    let all = |engine: Engine| -> (Vec<Vec<u32>>, Status) {
+        // greedy and by chance, short and long
+        let mut requests: Vec<Request> = (0..4).map(|seed| endless(&engine, seed, Some(80))).collect();
+        requests[0].options.sampling.temperature = 0.0;
+        requests.push(request(&engine, "What is Ingle?", 1, 40));
+        requests.push(request(&engine, &"Tell me more. ".repeat(60), 2, 40));
+        let asked: Vec<Asked> = requests.into_iter().map(|request| ask(&engine, request)).collect();
+        let tokens = asked.iter().map(|asked| asked.outcome().unwrap().tokens).collect();
+        engine.drain();
+        (tokens, engine.status())
+    };
+    let without = all(engine(&EngineOptions { guess: Guess::Never, at_once: 1, ..EngineOptions::default() }));
+    for at_once in [1, 4] {
+        let with =
+            all(with_draft(&EngineOptions { at_once, guess: Guess::Always, ..EngineOptions::default() }));
+        assert!(with.0 == without.0);
+        let Status { drafted_tokens, right_drafts, steps, .. } = with.1;
+        assert!(right_drafts > 100 && right_drafts * 3 > drafted_tokens, "{:?}", with.1);
+        assert!(at_once > 1 || steps < without.1.steps, "{:?}\n{:?}", with.1, without.1);
+    }
+}
+
+#[test]
+fn a_draft_with_other_tokens_is_refused() {
+    let load_options = LoadOptions { context: Some(64), ..LoadOptions::default() };
+    let draft = load_file("crates/ingle-cpu/tests/fixtures/qwen3", &load_options);
+    let refused = Engine::start_with_draft(load(1024), draft, &EngineOptions::default());
+    assert!(matches!(refused, Err(EngineError::OtherTokens { .. })));
 }

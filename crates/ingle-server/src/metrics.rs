@@ -117,8 +117,22 @@ impl Metrics {
             "Guesses that were right.",
             &of(|s| s.right_guesses as f64),
         );
+        one(
+            "ingle_drafted_tokens_total",
+            "counter",
+            "Guesses of a draft model.",
+            &of(|s| s.drafted_tokens as f64),
+        );
+        one("ingle_right_drafts_total", "counter", "Of these, right.", &of(|s| s.right_drafts as f64));
+        one("ingle_draft_seconds_total", "counter", "Seconds of the draft model.", &of(|s| s.draft_seconds));
         one("ingle_masks_total", "counter", "Rows of logits held to a form.", &of(|s| s.masks as f64));
         one("ingle_mask_seconds_total", "counter", "Seconds that took.", &of(|s| s.mask_seconds));
+        one(
+            "ingle_mask_wait_seconds_total",
+            "counter",
+            "Of these, not hidden behind the network.",
+            &of(|s| s.mask_wait_seconds),
+        );
         one("ingle_steps_total", "counter", "Steps through the network.", &of(|s| s.steps as f64));
         one("ingle_step_seconds_total", "counter", "Seconds in steps.", &of(|s| s.step_seconds));
         one("ingle_kv_bytes", "gauge", "Bytes of keys and values held.", &of(|s| s.kv_bytes as f64));

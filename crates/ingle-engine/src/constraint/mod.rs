@@ -5,6 +5,7 @@
 //! what is left is sampled as ever. Grammars, regular expressions and schemas come from anybody: building and walking them
 //! has bounds, and reaching one is an error.
 
+mod ahead;
 mod grammar;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,13 @@ mod vocabulary;
 use crate::error::EngineError;
 use crate::generate::{GenerateOptions, Reading};
 use crate::language::Language;
+use ahead::{Done, Worker};
 pub(crate) use grammar::Beginning;
 use grammar::Held;
 use ingle_text::Dialect;
 use llguidance::Matcher;
 use serde_json::Value;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 pub(crate) use vocabulary::Vocabulary;
 
@@ -92,6 +95,10 @@ impl ConstraintError {
     fn of(error: &impl std::fmt::Display) -> ConstraintError {
         ConstraintError::Form { problem: brief(&error.to_string()) }
     }
+
+    fn walk(error: &impl std::fmt::Display) -> ConstraintError {
+        ConstraintError::Walk { problem: brief(&error.to_string()) }
+    }
 }
 
 /// The beginning of what another program says.
@@ -101,11 +108,32 @@ fn brief(text: &str) -> String {
 
 /// An answer's constraint, as far as the answer has come.
 pub(crate) struct Constraint {
-    matcher: Matcher,
+    worker: Worker,
+    state: State,
     /// The row with what is ruled out.
     row: Vec<f32>,
-    masks: usize,
-    mask_seconds: f64,
+    spent: Spent,
+}
+
+/// Where the walk through the grammar is.
+enum State {
+    /// What can come next is being worked out.
+    Ahead(Receiver<Done>),
+    /// It was, and a token is to be chosen.
+    Here(Box<Matcher>),
+    /// There was an error, or the answer is complete.
+    Over,
+}
+
+/// What constraints cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Spent {
+    /// Rows that tokens were ruled out from.
+    pub(crate) masks: usize,
+    /// Seconds of work on them.
+    pub(crate) seconds: f64,
+    /// Seconds that answers waited for them.
+    pub(crate) waited: f64,
 }
 
 impl Constraint {
@@ -146,7 +174,10 @@ impl Constraint {
         if let Some(warning) = matcher.grammar_warnings().first() {
             return Err(ConstraintError::of(warning).into());
         }
-        Ok(Some(Constraint { matcher, row: Vec::new(), masks: 0, mask_seconds: 0.0 }))
+        // the prompt takes longer than this
+        let state = State::Ahead(vocabulary.worker.begin(matcher));
+        let worker = vocabulary.worker.clone();
+        Ok(Some(Constraint { worker, state, row: Vec::new(), spent: Spent::default() }))
     }
 
     /// The logits with what cannot come next ruled out.
@@ -155,26 +186,27 @@ impl Constraint {
     /// A bound of the walk, or nothing that can come next.
     pub(crate) fn mask(&mut self, logits: &[f32]) -> Result<&[f32], ConstraintError> {
         let started = Instant::now();
-        let mask = self.matcher.compute_mask().map_err(|error| self.walk(&error))?;
-        self.row.clear();
-        self.row.resize(logits.len(), f32::NEG_INFINITY);
-        let mut some = false;
-        mask.iter_set_entries(|token| {
-            if let (Some(to), Some(&logit)) = (self.row.get_mut(token), logits.get(token)) {
-                (*to, some) = (logit, true);
-            }
-        });
-        self.masks += 1;
-        self.mask_seconds += started.elapsed().as_secs_f64();
+        let State::Ahead(done) = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(ConstraintError::walk(&"it is over"));
+        };
+        let Done { matcher, mask, seconds } =
+            done.recv().map_err(|_| ConstraintError::walk(&"its thread met a defect of the program"))?;
+        let mask = mask?;
+        self.state = State::Here(Box::new(matcher));
+        let some = rule_out(logits, mask.as_slice(), &mut self.row);
+        let waited = started.elapsed().as_secs_f64();
+        self.spent.masks += 1;
+        self.spent.seconds += seconds;
+        self.spent.waited += waited;
         match some {
             true => Ok(&self.row),
-            false => Err(ConstraintError::Walk { problem: "no token of the vocabulary continues it".into() }),
+            false => Err(ConstraintError::walk(&"no token of the vocabulary continues it")),
         }
     }
 
-    /// Rows that tokens were ruled out from, and the seconds that took.
-    pub(crate) fn spent(&self) -> (usize, f64) {
-        (self.masks, self.mask_seconds)
+    /// What it cost so far.
+    pub(crate) fn spent(&self) -> Spent {
+        self.spent
     }
 
     /// Takes the token that was chosen. Whether the answer is complete and cannot go on.
@@ -182,17 +214,41 @@ impl Constraint {
     /// # Errors
     /// A bound of the walk.
     pub(crate) fn take(&mut self, token: u32) -> Result<bool, ConstraintError> {
+        let State::Here(mut matcher) = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(ConstraintError::walk(&"no token was asked for"));
+        };
         let started = Instant::now();
-        let taken = self.matcher.try_consume_tokens(&[token]);
-        self.mask_seconds += started.elapsed().as_secs_f64();
-        match taken {
-            Ok(1) => Ok(self.matcher.is_stopped()),
-            Ok(_) => Err(ConstraintError::Walk { problem: "a token was chosen that does not fit".into() }),
-            Err(error) => Err(self.walk(&error)),
+        match matcher.try_consume_tokens(&[token]) {
+            Ok(1) => {}
+            Ok(_) => return Err(ConstraintError::walk(&"a token was chosen that does not fit")),
+            Err(error) => return Err(ConstraintError::walk(&error)),
         }
+        let complete = matcher.is_stopped();
+        if !complete {
+            self.state = State::Ahead(self.worker.begin(*matcher));
+        }
+        self.spent.waited += started.elapsed().as_secs_f64();
+        Ok(complete)
     }
+}
 
-    fn walk(&self, error: &impl std::fmt::Display) -> ConstraintError {
-        ConstraintError::Walk { problem: brief(&error.to_string()) }
+/// Writes the logits of the tokens in `mask`, a bit each, to `row`, and minus infinity for the others. Whether there are
+/// any.
+fn rule_out(logits: &[f32], mask: &[u32], row: &mut Vec<f32>) -> bool {
+    row.clear();
+    row.resize(logits.len(), f32::NEG_INFINITY);
+    let mut some = false;
+    for ((to, logits), &bits) in row.chunks_mut(32).zip(logits.chunks(32)).zip(mask) {
+        match bits {
+            0 => continue,
+            u32::MAX => to.copy_from_slice(logits),
+            _ => {
+                for (at, (to, &logit)) in to.iter_mut().zip(logits).enumerate() {
+                    *to = if bits >> at & 1 == 1 { logit } else { f32::NEG_INFINITY };
+                }
+            }
+        }
+        some |= bits.trailing_zeros() < logits.len() as u32;
     }
+    some
 }

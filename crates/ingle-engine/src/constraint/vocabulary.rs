@@ -1,6 +1,7 @@
 //! A model's tokens as bytes, in the form that grammars are walked over.
 
 use super::ConstraintError;
+use super::ahead::Worker;
 use ingle_text::{TokenKind, Tokenizer};
 use llguidance::ParserFactory;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -16,6 +17,8 @@ pub(crate) struct Vocabulary {
     factory: ParserFactory,
     /// Control tokens by their text, longest first.
     control: Vec<(String, u32)>,
+    /// Works out what can come next.
+    pub(super) worker: Worker,
 }
 
 struct Tokens(TokTrie);
@@ -75,7 +78,7 @@ impl Vocabulary {
         factory.quiet();
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         control.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-        Ok(Vocabulary { factory, control })
+        Ok(Vocabulary { factory, control, worker: Worker::start() })
     }
 
     /// What walks a grammar.

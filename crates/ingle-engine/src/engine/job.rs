@@ -1,6 +1,7 @@
 //! A request on its way.
 
 use super::draft::Draft;
+use super::drafter::Drafted;
 use super::schedule::Pace;
 use super::{OnEnd, OnEvent, Request};
 use crate::answer::{Answer, Next};
@@ -24,6 +25,8 @@ pub(super) struct Job {
     /// Its cache while it is running.
     pub(super) place: Option<Place>,
     pub(super) draft: Draft,
+    /// What a small model has of it.
+    pub(super) drafted: Option<Drafted>,
     /// What a step feeds of it.
     fed_next: Vec<u32>,
     began: Option<Instant>,
@@ -65,6 +68,7 @@ impl Job {
             on_end,
             place: None,
             draft: Draft::default(),
+            drafted: None,
             fed_next: Vec::new(),
             began: None,
             first_token: None,
@@ -103,9 +107,16 @@ impl Job {
         self.tell_prefill()
     }
 
-    /// Guesses at most `most` tokens, in a step of `rows` rows besides.
-    pub(super) fn guess(&mut self, rows: usize, most: usize, pace: &Pace) {
-        self.draft.guess(self.answer.history(), rows, most, pace);
+    /// Guesses at most `most` tokens, in a step of `rows` rows besides, or says how many a small model is to guess, which
+    /// takes `drafter` seconds for each.
+    pub(super) fn guess(&mut self, rows: usize, most: usize, pace: &Pace, drafter: Option<f64>) -> usize {
+        self.draft.guess(self.answer.history(), rows, most, pace, drafter)
+    }
+
+    /// Takes a guess from a small model's logits.
+    pub(super) fn guess_from(&mut self, logits: &[f32]) {
+        let guess = self.answer.would_choose(logits, &self.draft.tokens);
+        self.draft.tokens.extend(guess);
     }
 
     /// Puts together what a step feeds: the next `tokens` tokens of the history, and the guesses.

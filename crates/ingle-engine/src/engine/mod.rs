@@ -11,6 +11,7 @@
 //! whose form depends on how many rows a step has), and random numbers depend on seed and position alone.
 
 mod draft;
+mod drafter;
 mod job;
 mod kept;
 mod runner;
@@ -23,6 +24,7 @@ use crate::generate::{Event, Flow, GenerateOptions, Outcome};
 use crate::language::Language;
 use crate::memory;
 use crate::model::Model;
+use drafter::Drafter;
 use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use job::Job;
 use runner::Runner;
@@ -42,13 +44,25 @@ pub struct EngineOptions {
     pub kv_bytes: Option<u64>,
     /// Bytes of the free memory that were promised to others, and are not used yet.
     pub promised: u64,
-    /// Guess tokens ahead where text repeats itself; what is said stays the same.
-    pub guess: bool,
+    /// When tokens are guessed ahead; what is said stays the same.
+    pub guess: Guess,
+}
+
+/// When tokens are guessed ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guess {
+    /// Never.
+    Never,
+    /// As long as it makes answers faster, as measured.
+    #[default]
+    Worthwhile,
+    /// As if a row more cost nothing, to see how good the guesses are.
+    Always,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None, promised: 0, guess: true }
+        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None, promised: 0, guess: Guess::default() }
     }
 }
 
@@ -119,10 +133,18 @@ pub struct Status {
     pub guessed_tokens: u64,
     /// Of these, right.
     pub right_guesses: u64,
+    /// Guesses that a small model made.
+    pub drafted_tokens: u64,
+    /// Of these, right.
+    pub right_drafts: u64,
+    /// Seconds the small model took.
+    pub draft_seconds: f64,
     /// Rows of logits from which constraints ruled tokens out.
     pub masks: u64,
     /// Seconds that took.
     pub mask_seconds: f64,
+    /// Of these, seconds in which the network did not compute meanwhile.
+    pub mask_wait_seconds: f64,
     /// Steps taken.
     pub steps: u64,
     /// Rows of all steps.
@@ -170,13 +192,16 @@ pub struct About {
     pub notices: Vec<String>,
     /// Prefixes of texts to embed.
     pub prompts: crate::embed::Prompts,
+    /// The cache of a small model that guesses.
+    draft: Option<(ModelSpec, KvFormat)>,
     most_waiting: usize,
 }
 
 impl About {
     /// Bytes of cache that a sequence of so many tokens takes at most.
     pub fn kv_bytes(&self, tokens: usize) -> u64 {
-        kv_bytes(&self.spec, self.kv, tokens)
+        let draft = self.draft.as_ref().map_or(0, |(spec, format)| kv_bytes(spec, *format, tokens));
+        kv_bytes(&self.spec, self.kv, tokens) + draft
     }
 }
 
@@ -205,6 +230,23 @@ enum Order {
 impl Engine {
     /// Gives a model to a thread of its own.
     pub fn start(model: Model, options: &EngineOptions) -> Engine {
+        Engine::run(model, None, options)
+    }
+
+    /// The same with a small model that guesses what the large one will say.
+    ///
+    /// # Errors
+    /// A small model with other tokens.
+    pub fn start_with_draft(
+        model: Model,
+        draft: Model,
+        options: &EngineOptions,
+    ) -> Result<Engine, EngineError> {
+        let drafter = Drafter::new(draft, &model)?;
+        Ok(Engine::run(model, Some(drafter), options))
+    }
+
+    fn run(model: Model, drafter: Option<Drafter>, options: &EngineOptions) -> Engine {
         let (orders, receiver) = mpsc::channel();
         let (alive, ended) = mpsc::channel::<()>();
         let whole = kv_bytes(model.spec(), model.kv_format(), model.context());
@@ -220,11 +262,12 @@ impl Engine {
             isa: model.isa().map(|isa| isa.name()),
             notices: model.notices().to_vec(),
             prompts: model.prompts().clone(),
+            draft: drafter.as_ref().map(Drafter::cache),
             most_waiting: options.waiting,
         });
         let shown = Arc::new(Shown::default());
         let language = model.language().clone();
-        let mut runner = Runner::new(model, about.clone(), shown.clone(), options);
+        let mut runner = Runner::new(model, drafter, about.clone(), shown.clone(), options);
         std::thread::Builder::new()
             .name("ingle-engine".into())
             .spawn(move || {

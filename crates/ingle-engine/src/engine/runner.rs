@@ -1,9 +1,11 @@
 //! The engine's thread: admits, steps, tells.
 
+use super::draft::From;
+use super::drafter::{Drafter, Wanted};
 use super::job::{Job, Place};
 use super::kept::{Kept, shared};
 use super::schedule::{Fairness, Pace, Portion, portions};
-use super::{About, EngineOptions, Order, Shown, Status};
+use super::{About, EngineOptions, Guess, Order, Shown, Status};
 use crate::answer::Next;
 use crate::embed::{EmbedOptions, Embedding};
 use crate::error::EngineError;
@@ -56,8 +58,10 @@ pub(super) struct Runner {
     pace: Pace,
     /// Whether sequences cannot go back to any earlier position.
     forgets: bool,
-    /// Whether tokens are guessed ahead.
-    guesses: bool,
+    /// When tokens are guessed ahead.
+    guess: Guess,
+    /// A small model that guesses.
+    drafter: Option<Drafter>,
     output: StepOutput,
 }
 
@@ -67,14 +71,24 @@ fn caches(spec: &ModelSpec, is: impl Fn(KvKind) -> bool) -> bool {
 }
 
 impl Runner {
-    pub(super) fn new(model: Model, about: Arc<About>, shown: Arc<Shown>, options: &EngineOptions) -> Runner {
+    pub(super) fn new(
+        model: Model,
+        drafter: Option<Drafter>,
+        about: Arc<About>,
+        shown: Arc<Shown>,
+        options: &EngineOptions,
+    ) -> Runner {
         let status = Status { kv_budget: about.kv_budget, ..Status::default() };
         *shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = status.clone();
         Runner {
             pace: Pace::new(prefill_rows(model.spec())),
             forgets: caches(model.spec(), |kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent)),
             // a recurrent state cannot take a wrong guess back
-            guesses: options.guess && !caches(model.spec(), |kind| kind == KvKind::Recurrent),
+            drafter,
+            guess: match caches(model.spec(), |kind| kind == KvKind::Recurrent) {
+                true => Guess::Never,
+                false => options.guess,
+            },
             model,
             about,
             shown,
@@ -307,6 +321,9 @@ impl Runner {
         if let Some(place) = job.place.take() {
             self.model.executor.close(place.sequence);
         }
+        if let Some(drafter) = &mut self.drafter {
+            drafter.forget(&mut job);
+        }
         self.status.put_back += 1;
         self.waiting.push_front(job);
         self.shown.waiting.fetch_add(1, Ordering::Relaxed);
@@ -344,13 +361,28 @@ impl Runner {
     /// Guesses what the answers say next.
     fn guess(&mut self, portions: &[Portion]) {
         let mut rows = portions.iter().map(|portion| portion.tokens).sum::<usize>() - 1;
+        let mut wanted = Vec::new();
+        let free = Pace::without_cost();
+        let seconds = self.drafter.as_ref().map(Drafter::seconds);
+        let (pace, seconds) = match self.guess {
+            Guess::Always => (&free, seconds.map(|_| 0.0)),
+            _ => (&self.pace, seconds),
+        };
         for portion in portions {
             let job = &mut self.running[portion.job];
             let Some(Place { fed, reserved, .. }) = job.place else { continue };
             // the last guess is not fed before it has proved right, so the next token needs no place
-            let most = if self.guesses && job.unfed() == 1 { reserved - fed - 1 } else { 0 };
-            job.guess(rows, most, &self.pace);
-            rows += job.draft.tokens.len();
+            let most = if self.guess != Guess::Never && job.unfed() == 1 { reserved - fed - 1 } else { 0 };
+            let count = job.guess(rows, most, pace, seconds);
+            rows += job.draft.tokens.len() + count;
+            if count > 0 {
+                wanted.push(Wanted { job: portion.job, count });
+            }
+        }
+        if let (Some(drafter), false) = (&mut self.drafter, wanted.is_empty()) {
+            let started = Instant::now();
+            drafter.guess(&mut self.running, &wanted);
+            self.status.draft_seconds += started.elapsed().as_secs_f64();
         }
     }
 
@@ -430,6 +462,10 @@ impl Runner {
         if !job.draft.tokens.is_empty() {
             self.status.guessed_tokens += job.draft.tokens.len() as u64;
             self.status.right_guesses += right as u64;
+            if job.draft.from() == From::Model {
+                self.status.drafted_tokens += job.draft.tokens.len() as u64;
+                self.status.right_drafts += right as u64;
+            }
             job.judged(right);
             if let Some(place) = &mut job.place {
                 place.fed += right;
@@ -456,6 +492,9 @@ impl Runner {
 
     /// Tells how a job ended. What it has cached is kept.
     fn end(&mut self, mut job: Job, end: End) {
+        if let Some(drafter) = &mut self.drafter {
+            drafter.forget(&mut job);
+        }
         if let Some(place) = job.place.take() {
             let tokens = job.history()[..place.fed].to_vec();
             match end {
@@ -466,6 +505,7 @@ impl Runner {
         let usage = job.usage();
         self.status.masks += usage.masks as u64;
         self.status.mask_seconds += usage.mask_seconds;
+        self.status.mask_wait_seconds += usage.mask_wait_seconds;
         match end {
             End::Over => self.status.finished += 1,
             End::Stopped => self.status.cancelled += 1,
@@ -497,7 +537,7 @@ impl Runner {
     fn show(&mut self) {
         self.status.running = self.running.len();
         self.status.kept = self.kept.len();
-        self.status.kv_bytes = self.model.kv_bytes();
+        self.status.kv_bytes = self.model.kv_bytes() + self.drafter.as_ref().map_or(0, Drafter::kv_bytes);
         *self.shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();
     }
 }

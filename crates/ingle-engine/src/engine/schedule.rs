@@ -60,6 +60,11 @@ impl Pace {
         Pace { most, seconds_per_row: None, few: [None; FEW] }
     }
 
+    /// As if steps of few rows took the same time, however many there are.
+    pub(super) fn without_cost() -> Pace {
+        Pace { few: [Some(1.0); FEW], ..Pace::new(0) }
+    }
+
     /// A step that took answers further, of so many rows, took so long.
     pub(super) fn answered(&mut self, rows: usize, seconds: f64) {
         if let Some(slot) = self.few.get_mut(rows) {

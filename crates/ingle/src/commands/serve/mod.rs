@@ -70,8 +70,11 @@ pub(crate) struct Args {
     /// Tokens that a conversation may have [default: what the model was made for, if it fits]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     context: Option<usize>,
-    /// Do not guess tokens ahead where text repeats itself
-    #[arg(long)]
+    /// A small model with the same tokens that guesses what the first model will say; it says the same, sooner
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<String>,
+    /// Do not guess tokens ahead, neither from text that repeats itself nor with a small model
+    #[arg(long, conflicts_with = "draft")]
     no_guessing: bool,
     /// Most bytes of a request
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]

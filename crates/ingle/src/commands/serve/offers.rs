@@ -7,7 +7,7 @@ use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
 use crate::{ember, errors, messages};
 use anyhow::Result;
-use ingle_engine::{Description, Engine, EngineError, EngineOptions, LoadOptions, Model};
+use ingle_engine::{Description, Engine, EngineError, EngineOptions, Guess, LoadOptions, Model};
 use ingle_model::Source;
 use ingle_server::{Load, Offer, Room};
 use std::path::{Path, PathBuf};
@@ -70,7 +70,8 @@ pub(super) fn offers(args: &Args, compute: Compute, started: &Arc<AtomicBool>) -
             }
         };
         let (pinned, changed) = (args.pin.contains(&id), changed(&model));
-        let load = loader(model, args, compute, started.clone());
+        let draft = args.draft.as_deref().filter(|_| at == 0).map(opening::model).transpose()?;
+        let load = loader(model, draft, args, compute, started.clone());
         let (aliases, at_start) = (if at == 0 { args.alias.clone() } else { Vec::new() }, at == 0);
         kept.push((Offer { id, aliases, description, changed, at_start, pinned, load }, file));
     }
@@ -156,23 +157,26 @@ fn changed(name: &ModelName) -> u64 {
 }
 
 /// What loads a model, as often as it has to be.
-fn loader(name: ModelName, args: &Args, compute: Compute, started: Arc<AtomicBool>) -> Load {
+fn loader(
+    name: ModelName,
+    draft: Option<ModelName>,
+    args: &Args,
+    compute: Compute,
+    started: Arc<AtomicBool>,
+) -> Load {
     let options = compute.load_options(args.context);
     let engine = EngineOptions {
         at_once: args.at_once,
         waiting: args.queue,
         kv_bytes: args.kv_memory,
-        guess: !args.no_guessing,
+        guess: if args.no_guessing { Guess::Never } else { Guess::Worthwhile },
         ..EngineOptions::default()
     };
     let quiet = args.quiet;
     Box::new(move |room: &Room| {
         let begun = Instant::now();
         let options = LoadOptions { promised: room.promised, no_less: room.no_less, ..options.clone() };
-        let source: Source = match &name {
-            ModelName::Ember => ember::open()?,
-            ModelName::Path(path) => Source::open(path)?,
-        };
+        let source = source_of(&name)?;
         let later = started.load(Ordering::Relaxed);
         let mut progress = Progress::new_if(!quiet && !later, "loading", Unit::Bytes);
         let model = Model::load(Arc::new(source), &options, &mut |at| progress.update(at.done, at.total))?;
@@ -188,10 +192,19 @@ fn loader(name: ModelName, args: &Args, compute: Compute, started: Arc<AtomicBoo
                 say(&line.to_string());
             }
         }
-        Ok::<_, EngineError>(Engine::start(
-            model,
-            &EngineOptions { promised: room.promised, ..engine.clone() },
-        ))
+        let engine = EngineOptions { promised: room.promised, ..engine.clone() };
+        let Some(draft) = &draft else { return Ok(Engine::start(model, &engine)) };
+        // of the same length as the conversations it guesses in
+        let options = LoadOptions { context: Some(model.context()), expert_memory: None, ..options };
+        let draft = Model::load(Arc::new(source_of(draft)?), &options, &mut |_| {})?;
+        Engine::start_with_draft(model, draft, &engine)
+    })
+}
+
+fn source_of(name: &ModelName) -> Result<Source, EngineError> {
+    Ok(match name {
+        ModelName::Ember => ember::open()?,
+        ModelName::Path(path) => Source::open(path)?,
     })
 }
 
