@@ -5,6 +5,7 @@ pub mod ember_eval;
 pub mod emulated;
 pub mod errors;
 pub mod goldens;
+pub mod guess;
 pub mod load;
 pub mod loom;
 pub mod sparse_curve;

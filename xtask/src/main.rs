@@ -66,6 +66,23 @@ enum Chore {
         #[arg(short, long, default_value_t = 40)]
         requests: usize,
     },
+    /// What guessing ahead brings: answers that are made to be an edited file and a summary, with and without it.
+    Guess {
+        /// A GGUF file or a folder.
+        model: PathBuf,
+        /// A small model that guesses, too.
+        #[arg(long)]
+        draft: Option<PathBuf>,
+        /// Share of its guesses that are made right.
+        #[arg(long, default_value_t = 0.8)]
+        right: f64,
+        /// Threads; 0 takes the physical cores.
+        #[arg(short, long, default_value_t = 0)]
+        threads: usize,
+        /// Rounds of without and with.
+        #[arg(short, long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// The thread pool's protocol under a model checker.
     Loom,
     /// Time per decoded token over the context, with sparse attention and without: a table and a chart.
@@ -128,6 +145,10 @@ fn main() -> Result<()> {
         Chore::Load { model, binary, clients, seconds, tokens, requests } => {
             let (model, binary, clients) = (&model[..], binary.as_deref(), &clients[..]);
             xtask::load::load(&xtask::load::Options { model, binary, clients, seconds, tokens, requests })
+        }
+        Chore::Guess { model, draft, right, threads, rounds } => {
+            let (model, draft) = (&model, draft.as_deref());
+            xtask::guess::guess(&xtask::guess::Options { model, draft, right, threads, rounds })
         }
         Chore::Loom => xtask::loom::loom(),
         Chore::SparseCurve { out, layers, threads, tokens, context } => {

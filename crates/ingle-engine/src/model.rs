@@ -59,6 +59,8 @@ pub struct LoadProgress {
 pub struct Model {
     pub(crate) executor: Box<dyn Executor>,
     pub(crate) language: Arc<Language>,
+    /// The files, from which a little is read all the time.
+    pub(crate) source: Arc<Source>,
     context: usize,
     kv: KvFormat,
     threads: usize,
@@ -85,6 +87,7 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Model, EngineError> {
+        let files = source.clone();
         let spec = families::describe(&source)?;
         let mut notices = Vec::new();
         let language = Language::read(&source, &mut notices)?;
@@ -143,6 +146,7 @@ impl Model {
         };
         Ok(Model {
             executor,
+            source: files,
             language: Arc::new(language),
             context,
             kv: options.kv,
@@ -152,6 +156,12 @@ impl Model {
             prompts,
             projections,
         })
+    }
+
+    /// The same with another executor, which may be around the one it has: to measure, or to try things.
+    #[must_use]
+    pub fn with_executor(self, change: impl FnOnce(Box<dyn Executor>) -> Box<dyn Executor>) -> Model {
+        Model { executor: change(self.executor), ..self }
     }
 
     /// The network.

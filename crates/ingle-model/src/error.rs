@@ -39,6 +39,15 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
+    /// A file is not what it was when it was opened.
+    #[error(
+        "{path} was changed or shortened while its model was loaded, which reads from it: load the model again, and replace \
+         files by renaming new ones into their place"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is fine, but of a kind this program does not read.
     #[error("{path}: {what}")]
     Unsupported {

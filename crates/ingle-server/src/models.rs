@@ -234,7 +234,8 @@ impl Models {
     /// A lease of what is loaded and stays.
     fn leased(self: &Arc<Models>, at: usize) -> Option<Lease> {
         let state = &mut self.states()[at];
-        let served = state.loaded.clone().filter(|_| !state.leaving)?;
+        // one whose files were overwritten has to be loaded again
+        let served = state.loaded.clone().filter(|served| !state.leaving && served.engine.is_intact())?;
         state.users += 1;
         Some(Lease { models: self.clone(), at, served, load: Duration::ZERO })
     }
@@ -270,6 +271,9 @@ impl Models {
             if let Some(mut lease) = self.leased(at) {
                 lease.load = started.elapsed();
                 return Ok(lease);
+            }
+            if self.states()[at].loaded.is_some() && !self.unload(at, deadline) {
+                return Err(EngineError::Gone);
             }
             let idle = self.oldest(|state| state.users == 0);
             let room = Room { promised: self.promised(), no_less: idle.is_some() };

@@ -125,6 +125,8 @@ impl Production {
 
     /// Takes a step's rows through the network.
     fn run(&mut self, batch: &Batch, rows: &Rows, output: &mut StepOutput) -> Result<(), ExecutorError> {
+        // rows of the embedding, and experts where not all are held, are read from the file
+        self.source.check()?;
         for slice in &rows.placed {
             for kv in &mut self.sequences.get_mut(slice.sequence)?.kv {
                 kv.grow(slice.first..slice.end()).map_err(no_memory)?;

@@ -236,6 +236,7 @@ impl Executor for Reference {
     }
 
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
+        self.source.check()?;
         let mut placed = Vec::new();
         self.sequences.check(batch, &self.spec, &mut placed)?;
         output.hidden.clear();

@@ -25,6 +25,7 @@ use crate::language::Language;
 use crate::memory;
 use crate::model::Model;
 use drafter::Drafter;
+use ingle_model::Source;
 use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use job::Job;
 use runner::Runner;
@@ -158,6 +159,7 @@ pub struct Status {
 pub struct Engine {
     orders: Sender<Order>,
     language: Arc<Language>,
+    source: Arc<Source>,
     about: Arc<About>,
     shown: Arc<Shown>,
     ended: Arc<Mutex<mpsc::Receiver<()>>>,
@@ -266,7 +268,7 @@ impl Engine {
             most_waiting: options.waiting,
         });
         let shown = Arc::new(Shown::default());
-        let language = model.language().clone();
+        let (language, source) = (model.language().clone(), model.source.clone());
         let mut runner = Runner::new(model, drafter, about.clone(), shown.clone(), options);
         std::thread::Builder::new()
             .name("ingle-engine".into())
@@ -277,12 +279,17 @@ impl Engine {
                 drop(alive);
             })
             .expect("the system starts a thread");
-        Engine { orders, language, about, shown, ended: Arc::new(Mutex::new(ended)) }
+        Engine { orders, language, source, about, shown, ended: Arc::new(Mutex::new(ended)) }
     }
 
     /// What the model reads and writes.
     pub fn language(&self) -> &Language {
         &self.language
+    }
+
+    /// Whether the model's files are still what they were when it was loaded: with others it cannot go on.
+    pub fn is_intact(&self) -> bool {
+        self.source.check().is_ok()
     }
 
     /// What stays the same.

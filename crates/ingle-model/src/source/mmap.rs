@@ -5,11 +5,17 @@ use crate::error::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// One file's bytes: mapped from disk, or part of the program.
 #[derive(Debug)]
 pub(super) enum Bytes {
-    Mapped(Mmap),
+    Mapped {
+        map: Mmap,
+        file: File,
+        /// When the file was changed before it was mapped.
+        changed: Option<SystemTime>,
+    },
     Embedded(&'static [u8]),
 }
 
@@ -27,13 +33,26 @@ impl Bytes {
             return Err(Error::Unsupported { path: path.into(), what });
         }
         let file = File::open(path).map_err(io)?;
-        map_read_only(&file).map(Bytes::Mapped).map_err(io)
+        let changed = facts.modified().ok();
+        let map = map_read_only(&file).map_err(io)?;
+        Ok(Bytes::Mapped { map, file, changed })
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped { map, .. } => map,
             Bytes::Embedded(bytes) => bytes,
+        }
+    }
+
+    /// Whether the file has still what was mapped, as far as its length and its time of change tell. One that was replaced
+    /// by another of its name has.
+    pub(super) fn is_unchanged(&self) -> bool {
+        match self {
+            Bytes::Mapped { map, file, changed } => file
+                .metadata()
+                .is_ok_and(|facts| facts.len() >= map.len() as u64 && facts.modified().ok() == *changed),
+            Bytes::Embedded(_) => true,
         }
     }
 
@@ -41,7 +60,7 @@ impl Bytes {
     /// the file when they are read again, as do bytes of neighbours that share the first or the last page.
     pub(super) fn release(&self, offset: usize, length: usize) {
         match self {
-            Bytes::Mapped(map) if length > 0 => drop_pages(map, offset, length),
+            Bytes::Mapped { map, .. } if length > 0 => drop_pages(map, offset, length),
             _ => {}
         }
     }
@@ -50,7 +69,7 @@ impl Bytes {
     /// while this thread goes on.
     pub(super) fn will_need(&self, offset: usize, length: usize) {
         #[cfg(unix)]
-        if let Bytes::Mapped(map) = self {
+        if let Bytes::Mapped { map, .. } = self {
             let end = offset.saturating_add(length).min(map.len());
             if offset < end {
                 // only advice: without it reading waits for the disk more often
@@ -65,7 +84,7 @@ impl Bytes {
     /// read with them.
     pub(super) fn expect_scattered_reads(&self, offset: usize, length: usize) {
         #[cfg(unix)]
-        if let Bytes::Mapped(map) = self {
+        if let Bytes::Mapped { map, .. } = self {
             // only advice: without it more of the file is in memory than needed
             let _ = map.advise_range(memmap2::Advice::Random, offset, length);
         }
@@ -80,7 +99,7 @@ fn map_read_only(file: &File) -> std::io::Result<Mmap> {
     // changes or shortens the file while it is mapped: the bytes behind a shared slice would change, and reading
     // past a new end ends the process with a bus error. No system offers a map without that risk, reading a model
     // of many gigabytes into memory instead would cost its size twice, and every program that maps models accepts
-    // it. It is bounded: headers are parsed once and their counts and ranges kept in our own memory, so a later
+    // it. It is bounded: before every step executors ask whether the file is unchanged (`Source::check`); headers are parsed once and their counts and ranges kept in our own memory, so a later
     // change cannot move an access outside the map; after that only weights are read from it, as numbers for which
     // every bit pattern is valid, so the worst result of a change is wrong numbers. Our own writer replaces files
     // by renaming a new one into place, which leaves the mapped one as it was.

@@ -131,6 +131,17 @@ impl Source {
         file.get(tensor.offset..).and_then(|rest| rest.get(..tensor.bytes)).unwrap_or_default()
     }
 
+    /// Sees to it that the files have still what was opened: reading from one that was shortened would end the process.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] for the first that was overwritten or shortened.
+    pub fn check(&self) -> Result<()> {
+        match self.files.iter().find(|file| !file.bytes.is_unchanged()) {
+            None => Ok(()),
+            Some(file) => Err(Error::Changed { path: file.path.clone() }),
+        }
+    }
+
     /// Says that a tensor's bytes are no longer needed in memory. Reading them again is allowed and reads the file
     /// again. Does nothing for a model that is part of the program.
     pub fn release(&self, tensor: &TensorInfo) {

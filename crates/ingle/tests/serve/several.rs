@@ -161,6 +161,22 @@ fn models_of_a_folder_are_served_and_one_that_vanished_harms_no_other() {
 }
 
 #[test]
+fn a_model_whose_file_is_overwritten_or_shortened_harms_no_other_and_is_loaded_again() {
+    let folder = Folder::with_models("overwritten", &["a"]);
+    let weights = folder.path().join("a/model.safetensors");
+    let all = std::fs::read(&weights).unwrap();
+    let server = Server::start(&["ember", "--folder", &folder.path().display().to_string()]);
+    let vector = embed(&server, "a").good();
+    // in place, as by `cp`
+    std::fs::write(&weights, &all[..all.len() / 2]).unwrap();
+    let error = embed(&server, "a").error(500);
+    assert!(error["message"].as_str().unwrap().contains("`a` cannot be loaded"), "{error}");
+    says(&server, "ember");
+    std::fs::write(&weights, &all).unwrap();
+    assert_eq!(embed(&server, "a").good()["data"], vector["data"]);
+}
+
+#[test]
 fn one_file_under_two_names_is_one_model() {
     let server = Server::start(&[&named("a"), &named("b")]);
     assert_eq!(embed(&server, "b").good()["model"], "a");
