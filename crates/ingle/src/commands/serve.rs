@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Another name that requests may call it by; may be given several times
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
+    /// Options from a TOML file, by the names they have here; what is given here overrules it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The address to listen at; beyond this machine it needs keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,

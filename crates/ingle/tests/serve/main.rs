@@ -3,6 +3,7 @@
 mod anthropic;
 mod chat;
 mod completions;
+mod config;
 mod conversations;
 mod ends;
 mod guard;
@@ -174,4 +175,38 @@ fn with(mut body: Value, more: Value) -> Value {
 
 fn user(text: &str) -> Value {
     serde_json::json!([{"role": "user", "content": text}])
+}
+
+/// What the program says when it ends by itself: exit code, standard output, standard error.
+fn ingle(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ingle")).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A folder for one test, as long as this lives.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("ingle-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The path of a file with this text.
+    fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
