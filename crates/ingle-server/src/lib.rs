@@ -20,10 +20,12 @@ mod ollama;
 mod openai;
 mod plain;
 mod problem;
+mod record;
 mod serve;
 mod stream;
 mod truncate;
 
 pub use guard::keys::{Keys, Role, new_key};
+pub use guard::limits::Limits;
 pub use models::Served;
 pub use serve::{ServeError, ServeOptions, Serving};

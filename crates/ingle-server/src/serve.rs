@@ -41,8 +41,10 @@ pub struct ServeOptions {
     pub most_body: usize,
     /// How long answers under way may take to end when the server stops.
     pub drain: Duration,
-    /// Gets a line per request.
+    /// Gets a line per request when it is over, a JSON object without what was asked.
     pub log: Option<Log>,
+    /// Whether what was asked stands in it after all.
+    pub log_prompts: bool,
 }
 
 /// Why a server cannot be started.
@@ -93,7 +95,8 @@ impl Serving {
     /// # Errors
     /// An address that is taken, or open to everybody.
     pub fn start(served: Vec<Served>, options: ServeOptions) -> Result<Serving, ServeError> {
-        let ServeOptions { address, keys, insecure, host_names, origins, most_body, drain, log } = options;
+        let ServeOptions { address, keys, insecure, host_names, origins, most_body, drain, log, log_prompts } =
+            options;
         let beyond = !address.ip().is_loopback();
         if beyond && keys.is_none() && !insecure {
             return Err(ServeError::Open { address });
@@ -109,7 +112,7 @@ impl Serving {
         // whoever opens it to others is called by names that this machine cannot know; keys guard it then, and without
         // keys the names have to be told
         let hosts = Hosts { names: host_names, origins, beyond, any: beyond && keys.is_some() };
-        let app = Arc::new(App::new(Models::new(served), keys, hosts, most_body, log));
+        let app = Arc::new(App::new(Models::new(served), keys, hosts, most_body, log, log_prompts));
         Ok(Serving { runtime, listener, app, drain })
     }
 

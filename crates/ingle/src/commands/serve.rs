@@ -74,6 +74,9 @@ pub(crate) struct Args {
     /// No line per request
     #[arg(short, long)]
     quiet: bool,
+    /// Write what was asked into the line of each request, for whoever can read standard error
+    #[arg(long, conflicts_with = "quiet")]
+    log_prompts: bool,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -121,6 +124,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .chain(compute.notice())
             .for_each(|notice| say(&format!("note: {notice}")));
     }
+    if args.log_prompts {
+        on_errors(|notes| notes.say(messages::PROMPTS_ARE_LOGGED));
+    }
     let options = EngineOptions {
         at_once: args.at_once,
         waiting: args.queue,
@@ -139,7 +145,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             origins: args.cors.clone(),
             most_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
             drain: Duration::from_secs(args.drain),
-            log: (!args.quiet).then(|| Box::new(|line: &str| say(line)) as _),
+            log_prompts: args.log_prompts,
+            log: (!args.quiet).then(|| Arc::new(|line: &str| say(line)) as _),
         },
     )?;
     let mut output = Output::new("the address");

@@ -7,6 +7,8 @@ mod config;
 mod conversations;
 mod ends;
 mod guard;
+mod limits;
+mod log;
 mod mistakes;
 mod ollama;
 mod rerank;
