@@ -26,7 +26,12 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// The connection that a request came by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) u64);
+pub(crate) struct Peer {
+    /// How many came before it.
+    pub(crate) number: u64,
+    /// Whether it came by a socket in the file system, which no web page reaches.
+    pub(crate) by_file: bool,
+}
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -107,7 +112,9 @@ fn check<'a>(app: &'a App, request: &Request) -> Result<(Client, Option<&'a Key>
     let host = headers.get(header::HOST);
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let host = authority.or_else(|| host.and_then(|host| host.to_str().ok()).map(str::to_owned));
-    if !host.as_deref().is_some_and(|host| app.hosts.allows_host(host)) {
+    let peer = request.extensions().get::<Peer>().copied();
+    let by_file = peer.is_some_and(|peer| peer.by_file);
+    if !by_file && !host.as_deref().is_some_and(|host| app.hosts.allows_host(host)) {
         return Err(Problem::forbidden(
             "the request's Host header names another machine than this one; use the address that the server prints, or \
              start it with --allow-host NAME",
@@ -132,8 +139,7 @@ fn check<'a>(app: &'a App, request: &Request) -> Result<(Client, Option<&'a Key>
         ));
     }
     let Some(keys) = &app.keys else {
-        let peer = request.extensions().get::<Peer>();
-        let name = peer.map(|Peer(number)| format!("connection {number}")).unwrap_or_default();
+        let name = peer.map(|Peer { number, .. }| format!("connection {number}")).unwrap_or_default();
         // whoever can reach the server may ask it, but not everybody who can may change it
         let role = if app.hosts.beyond { Role::Infer } else { Role::Manage };
         return Ok((Client { name, role }, None));

@@ -2,12 +2,13 @@
 
 use crate::args::{ComputeArgs, positive, size};
 use crate::console::{Output, on_errors, say};
+use crate::errors::Usage;
 use crate::messages;
 use crate::opening::{self, ModelName};
 use crate::progress::{Progress, Unit};
 use anyhow::Result;
 use ingle_engine::{Engine, EngineOptions, ExecutorKind, LoadOptions, Model};
-use ingle_server::{Keys, ServeOptions, Served, Serving};
+use ingle_server::{At, Keys, ServeOptions, Served, Serving, Tls};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -38,6 +39,15 @@ pub(crate) struct Args {
     /// The port; 0 takes any that is free
     #[arg(long, value_name = "N", default_value_t = 11435)]
     port: u16,
+    /// Listen at a socket of this path instead, which you alone may use (HTTP as before: `curl --unix-socket PATH`)
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port", "insecure_no_keys", "tls_cert", "tls_key"])]
+    socket: Option<PathBuf>,
+    /// Speak TLS with the certificate in this file (PEM), behind which those stand that vouch for it; read at start
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Ask for one of the keys whose hashes are in this file (`ingle key new`)
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
@@ -71,6 +81,9 @@ pub(crate) struct Args {
     /// Seconds that answers under way may take to end when the server stops
     #[arg(long, value_name = "N", default_value_t = 30)]
     drain: u64,
+    /// Seconds that a client may take nothing of its answer before it is cut off, and the answer given up
+    #[arg(long, value_name = "N", default_value_t = 60, allow_negative_numbers = true, value_parser = positive)]
+    write_timeout: usize,
     /// No line per request
     #[arg(short, long)]
     quiet: bool,
@@ -91,11 +104,18 @@ Examples:
 pub(crate) fn run(args: &Args) -> Result<()> {
     let compute = args.compute.choose()?;
     let keys = args.keys.as_deref().map(Keys::read).transpose()?;
-    let address = SocketAddr::new(args.host, args.port);
     // what would be refused after minutes of loading is refused now
-    if !args.host.is_loopback() && keys.is_none() && !args.insecure_no_keys {
-        return Err(ingle_server::ServeError::Open { address }.into());
-    }
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        (Some(_), None) => return Err(Usage("--tls-cert is given without --tls-key".into()).into()),
+        (None, Some(_)) => return Err(Usage("--tls-key is given without --tls-cert".into()).into()),
+    };
+    let at = match &args.socket {
+        Some(path) => At::Socket(path.clone()),
+        None => At::Address(SocketAddr::new(args.host, args.port)),
+    };
+    at.is_open(keys.is_some() || args.insecure_no_keys)?;
     let name = match &args.model {
         Some(text) => opening::model(text)?,
         None => ModelName::Ember,
@@ -138,19 +158,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let serving = Serving::start(
         vec![served],
         ServeOptions {
-            address,
+            at,
+            tls,
             keys,
             insecure: args.insecure_no_keys,
             host_names: args.allow_host.clone(),
             origins: args.cors.clone(),
             most_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
             drain: Duration::from_secs(args.drain),
+            write_time: Duration::from_secs(args.write_timeout as u64),
             log_prompts: args.log_prompts,
             log: (!args.quiet).then(|| Arc::new(|line: &str| say(line)) as _),
         },
     )?;
     let mut output = Output::new("the address");
-    writeln!(output, "{id} at http://{}", serving.address()?)?;
+    writeln!(output, "{id} at {}", serving.place()?)?;
     output.flush()?;
     serving.run();
     Ok(())

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 /// A request whose answer does not end by itself before the context does.
 pub(super) fn endless(server: &Server, stream: bool, headers: &[&str]) -> Vec<u8> {
+    endless_with(server, stream, headers, json!({}))
+}
+
+fn endless_with(server: &Server, stream: bool, headers: &[&str], more: Value) -> Vec<u8> {
     let ends = ["<|im_end|>", "<|endoftext|>"];
     let headers = [&["Content-Type: application/json"], headers].concat();
     let ids = ends.map(|text| {
@@ -17,6 +21,7 @@ pub(super) fn endless(server: &Server, stream: bool, headers: &[&str]) -> Vec<u8
     let bias: serde_json::Map<String, Value> =
         ids.iter().flat_map(|ids| ids.as_array().unwrap()).map(|id| (id.to_string(), json!(-100))).collect();
     let body = json!({"messages": user("Tell me a story."), "stream": stream, "logit_bias": bias, "seed": 1, "n": 4});
+    let body = super::with(body, more);
     server.request("POST", "/v1/chat/completions", &headers, &body.to_string())
 }
 
@@ -69,6 +74,24 @@ fn whoever_does_not_read_harms_nobody() {
         server.metric("ingle_running") == 0.0 && server.metric("ingle_waiting") == 0.0
     });
     server.chat(&quick).good();
+}
+
+#[test]
+fn whoever_takes_nothing_of_their_answer_is_cut_off_and_it_is_given_up() {
+    let server = Server::start(&["ember", "--write-timeout", "1"]);
+    let mut slow = server.connect();
+    // far more than the system keeps for a connection
+    let long = json!({"n": 128, "logprobs": true, "top_logprobs": 20});
+    slow.write_all(&endless_with(&server, true, &[], long)).unwrap();
+    server.until("it is given up", |server| {
+        server.metric("ingle_cancelled_total") > 0.0 && server.metric("ingle_running") == 0.0
+    });
+    // it was not over
+    assert!(server.metric("ingle_finished_total") < 128.0);
+    let mut some = Vec::new();
+    _ = slow.read_to_end(&mut some);
+    assert!(!some.is_empty() && !String::from_utf8_lossy(&some).contains("[DONE]"));
+    server.chat(&json!({"messages": user("hi"), "max_tokens": 1})).good();
 }
 
 #[test]

@@ -13,6 +13,10 @@ mod mistakes;
 mod ollama;
 mod rerank;
 mod responses;
+#[cfg(unix)]
+mod socket;
+#[cfg(unix)]
+mod tls;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server that runs as long as this lives.
 struct Server {
     child: Child,
+    /// As it says it, with how it is spoken to.
+    place: String,
     address: String,
 }
 
@@ -68,13 +74,19 @@ impl Answer {
 impl Server {
     fn start(args: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ingle"));
-        command.arg("serve").args(args).args(["--port", "0", "--quiet"]).env("HOME", "/nonexistent");
+        let port: &[&str] = if args.contains(&"--socket") { &[] } else { &["--port", "0"] };
+        command.arg("serve").args(args).args(port).arg("--quiet").env("HOME", "/nonexistent");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address =
-            line.trim().split_once("http://").map(|(_, address)| address.replace("0.0.0.0", "127.0.0.1"));
-        Server { child, address: address.unwrap_or_else(|| panic!("no address: {line}")) }
+        Server::new(child, &line)
+    }
+
+    /// A server that has said where it is.
+    fn new(child: Child, line: &str) -> Server {
+        let place = line.trim().split_once(" at ").unwrap_or_else(|| panic!("no address: {line}")).1;
+        let address = place.rsplit_once("://").map_or(place, |(_, address)| address);
+        Server { child, place: place.to_owned(), address: address.replace("0.0.0.0", "127.0.0.1") }
     }
 
     fn ember() -> Server {
@@ -146,7 +158,7 @@ impl Drop for Server {
     }
 }
 
-fn answer(stream: &mut TcpStream) -> Answer {
+fn answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
