@@ -34,6 +34,21 @@ fn the_example_has_every_option_and_its_examples_are_taken() {
 }
 
 #[test]
+fn the_service_starts_what_there_is_and_waits_for_answers_to_end() {
+    let unit = include_str!("../../../../packaging/ingle.service");
+    let of = |text: &str, key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key));
+        value.unwrap_or_else(|| panic!("no {key}")).to_owned()
+    };
+    let started = of(unit, "ExecStart=/usr/local/bin/ingle ").replace("/etc/ingle/ingle.toml", EXAMPLE);
+    let words: Vec<&str> = started.split(' ').collect();
+    let (code, _, err) = ingle(&[&words[..], &["--keys", "/nonexistent"]].concat());
+    assert!(code == Some(1) && err.contains("/nonexistent"), "{err}");
+    let drain: u64 = of(&std::fs::read_to_string(EXAMPLE).unwrap(), "drain = ").parse().unwrap();
+    assert!(of(unit, "TimeoutStopSec=").parse::<u64>().unwrap() > drain);
+}
+
+#[test]
 fn the_command_line_overrules_the_file() {
     let folder = Folder::new("overrule");
     let file = folder.file(
