@@ -41,6 +41,17 @@ impl Listener {
     }
 }
 
+/// Whether a socket can be put at `path`, as far as can be told without doing it.
+///
+/// # Errors
+/// A path where something else is, or another server listens.
+pub(crate) fn is_free(path: &Path) -> Result<(), ServeError> {
+    #[cfg(unix)]
+    unix::is_free(path).map_err(|problem| ServeError::Socket { path: path.to_owned(), problem })?;
+    _ = path;
+    Ok(())
+}
+
 /// Listens at a socket in the file system that its owner alone may use. Runs in a runtime.
 ///
 /// # Errors
@@ -129,7 +140,7 @@ pub(crate) mod unix {
     }
 
     /// Whether a socket can be put at `path`: nothing is there, or a socket that nobody answers at.
-    fn is_free(path: &Path) -> Result<(), String> {
+    pub(super) fn is_free(path: &Path) -> Result<(), String> {
         let about = match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(format!("cannot look at it: {error}")),

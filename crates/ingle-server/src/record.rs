@@ -105,7 +105,8 @@ impl Record {
         }
     }
 
-    /// Tokens that were used: of a prompt, of these found in the cache, and of an answer.
+    /// Tokens that were used: of a prompt, of these found in the cache, and of an answer. A prompt with several answers
+    /// counts with each of them; those that begin when it has been read find it in the cache.
     pub(crate) fn count(&self, prompt: usize, cached: usize, answer: usize) {
         let [prompt, cached, answer] = [prompt, cached, answer].map(|tokens| tokens as u64);
         if let Some(turn) = &self.turn {

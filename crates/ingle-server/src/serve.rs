@@ -133,7 +133,7 @@ impl Serving {
     pub fn start(served: Vec<Served>, options: ServeOptions) -> Result<Serving, ServeError> {
         let ServeOptions { at, tls, keys, insecure, host_names, origins, most_body, .. } = options;
         let ServeOptions { drain, write_time, log, log_prompts, .. } = options;
-        let beyond = at.is_open(keys.is_some() || insecure)?;
+        let beyond = at.check(keys.is_some() || insecure)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -183,17 +183,19 @@ impl Serving {
 }
 
 impl At {
-    /// Whether others than this machine can reach it; they may if it is `guarded`.
+    /// Whether others than this machine can reach it; they may if it is `guarded`. Says before anything is loaded what
+    /// would be refused after it.
     ///
     /// # Errors
-    /// They can, and it is not.
-    pub fn is_open(&self, guarded: bool) -> Result<bool, ServeError> {
+    /// They can, and it is not; a path where no socket can be put.
+    pub fn check(&self, guarded: bool) -> Result<bool, ServeError> {
         match self {
             &At::Address(address) if !address.ip().is_loopback() => match guarded {
                 true => Ok(true),
                 false => Err(ServeError::Open { address }),
             },
-            At::Address(_) | At::Socket(_) => Ok(false),
+            At::Address(_) => Ok(false),
+            At::Socket(path) => listen::is_free(path).map(|()| false),
         }
     }
 }

@@ -115,7 +115,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(path) => At::Socket(path.clone()),
         None => At::Address(SocketAddr::new(args.host, args.port)),
     };
-    at.is_open(keys.is_some() || args.insecure_no_keys)?;
+    at.check(keys.is_some() || args.insecure_no_keys)?;
     let name = match &args.model {
         Some(text) => opening::model(text)?,
         None => ModelName::Ember,
