@@ -1,6 +1,7 @@
 //! The routes, and what all of them share.
 
 use crate::guard::keys::Keys;
+use crate::guard::limits::RETRY_AFTER;
 use crate::guard::{self, Hosts};
 use crate::metrics::Metrics;
 use crate::models::Models;
@@ -11,10 +12,9 @@ use axum::Router;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// What all routes share.
 pub(crate) struct App {
@@ -24,15 +24,17 @@ pub(crate) struct App {
     pub(crate) hosts: Hosts,
     /// Most bytes of a body.
     pub(crate) most_body: usize,
-    /// Hears of every request: method, path, status, seconds.
+    /// Gets a line about every request when it is over.
     pub(crate) log: Option<Log>,
+    /// Whether what was asked stands in it.
+    pub(crate) log_prompts: bool,
     /// Answers that requests may refer to.
     pub(crate) responses: Store,
     ids: AtomicU64,
 }
 
 /// Hears of requests.
-pub(crate) type Log = Box<dyn Fn(&str) + Send + Sync>;
+pub(crate) type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl App {
     pub(crate) fn new(
@@ -41,12 +43,13 @@ impl App {
         hosts: Hosts,
         most_body: usize,
         log: Option<Log>,
+        log_prompts: bool,
     ) -> App {
         // ids of different runs of the program differ
         let ids = AtomicU64::new(crate::models::now() << 20);
         let metrics = Arc::default();
         let responses = Store::default();
-        App { responses, models, metrics, keys, hosts, most_body, log, ids }
+        App { responses, models, metrics, keys, hosts, most_body, log, log_prompts, ids }
     }
 
     /// A name for an answer.
@@ -55,27 +58,22 @@ impl App {
         // spread over all digits, so that neighbours are told apart at a glance
         format!("{prefix}{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
-
-    pub(crate) fn log(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
-        if let Some(log) = &self.log {
-            let line = json!({
-                "method": method.as_str(), "path": path, "status": status.as_u16(),
-                "milliseconds": took.as_millis() as u64, "at": crate::models::now(),
-            });
-            log(&line.to_string());
-        }
-    }
 }
 
 /// A refusal in the shape of the API that a path belongs to.
 pub(crate) fn refusal(path: &str, problem: Problem) -> Response {
     let below =
         |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    match () {
+    let wait = problem.more.iter().find(|(name, _)| *name == RETRY_AFTER).map(|&(_, seconds)| seconds);
+    let mut response = match () {
         () if below("/v1/messages") => anthropic::error(problem),
         () if below("/api") => ollama::error(problem),
         () => openai::error(problem),
+    };
+    if let Some(wait) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, wait.into());
     }
+    response
 }
 
 /// JSON as an answer.

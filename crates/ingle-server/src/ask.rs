@@ -1,14 +1,16 @@
 //! The one request that all adapters make, and what they are told.
 
 use crate::metrics::Metrics;
-use crate::models::Lease;
+use crate::models::{Lease, Served};
 use crate::problem::Problem;
+use crate::record;
 use crate::truncate::{self, Truncate};
 use ingle_engine::constraint::{Calls, Form};
 use ingle_engine::engine::Request;
 use ingle_engine::sampling::{Logprobs, SamplingOverrides};
 use ingle_engine::{
-    ChatRequest, EngineError, Event, Flow, GenerateOptions, Language, Outcome, Reading, Ticket,
+    ChatRequest, EmbedOptions, Embedding, EngineError, Event, Flow, GenerateOptions, Language, Outcome,
+    Reading, Ticket,
 };
 use ingle_text::{Specials, ToolCall};
 use serde_json::Value;
@@ -179,10 +181,32 @@ pub(crate) async fn submit_all(
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    match tokio::task::spawn_blocking(work).await {
+    let record = record::current();
+    match tokio::task::spawn_blocking(|| record::within(record, work)).await {
         Ok(done) => done,
         Err(_) => Err(Problem::internal("the request met a defect of the program; please report it")),
     }
+}
+
+/// Vectors of texts. Waits for them.
+///
+/// # Errors
+/// What the engine refuses.
+pub(crate) fn embed(
+    served: &Served,
+    texts: Vec<String>,
+    options: EmbedOptions,
+) -> Result<Vec<Embedding>, EngineError> {
+    let record = record::current();
+    if let Some(record) = &record {
+        record.model(&served.id);
+        texts.iter().for_each(|text| record.asked(|| text.clone()));
+    }
+    let vectors = served.engine.embed(texts, options)?;
+    if let Some(record) = record {
+        record.count(vectors.iter().map(|vector| vector.tokens).sum(), 0, 0);
+    }
+    Ok(vectors)
 }
 
 fn submit_here(
@@ -191,6 +215,9 @@ fn submit_here(
     ask: &Ask,
     further: &[Input],
 ) -> Result<Answers, Problem> {
+    if let Some(record) = record::current() {
+        record.model(&lease.id);
+    }
     let language = lease.engine.language();
     let inputs = || std::iter::once(&ask.input).chain(further);
     // all of them are looked at before anything is computed
@@ -213,6 +240,11 @@ fn submit_here(
             "prompt",
             format!("there is no token {token}: the vocabulary has {vocabulary}"),
         ));
+    }
+    if let Some(record) = record::current() {
+        for prompt in &prompts {
+            record.asked(|| language.tokenizer().decode(prompt).unwrap_or_default());
+        }
     }
     let sampling = language.defaults().resolve(&ask.sampling).map_err(EngineError::from)?;
     let seed = sampling.seed;
@@ -257,7 +289,7 @@ fn listeners(
     metrics: &Arc<Metrics>,
 ) -> (ingle_engine::engine::OnEvent, ingle_engine::engine::OnEnd) {
     let (to, end, metrics, at_end) = (sender.clone(), sender.clone(), metrics.clone(), metrics.clone());
-    let submitted = Instant::now();
+    let (submitted, record) = (Instant::now(), record::current());
     let mut last: Option<Instant> = None;
     let on_event = move |event: Event| {
         let told = match event {
@@ -287,6 +319,9 @@ fn listeners(
     };
     let on_end = move |outcome: Result<Outcome, EngineError>| {
         at_end.whole.observe(submitted.elapsed());
+        if let Some(record) = record {
+            record.ended(&outcome);
+        }
         _ = end.send((choice, Told::Ended(outcome.map(Box::new))));
     };
     (Box::new(on_event), Box::new(on_end))

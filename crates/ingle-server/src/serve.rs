@@ -4,8 +4,12 @@ use crate::app::{App, Log, router};
 use crate::guard::keys::Keys;
 use crate::guard::{Hosts, Peer};
 use crate::keep::Keep;
+use crate::listen::{self, Bytes, Listener};
 use crate::models::{Models, Offer};
+use crate::patience::Patient;
+use crate::tls::Tls;
 use axum::http::Request;
+use futures_util::future::{Either, select};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -15,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use ingle_engine::EngineError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -27,10 +32,21 @@ const MOST_HEADERS: usize = 16 * 1024;
 /// Most connections at a time.
 const MOST_CONNECTIONS: usize = 1024;
 
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub enum At {
+    /// At a port.
+    Address(SocketAddr),
+    /// At a socket in the file system, which its owner alone may use.
+    Socket(PathBuf),
+}
+
 /// How to serve.
 pub struct ServeOptions {
     /// Where to listen.
-    pub address: SocketAddr,
+    pub at: At,
+    /// With what to listen in secret; `None` listens openly.
+    pub tls: Option<Tls>,
     /// Keys, of which every request needs one; `None` needs none.
     pub keys: Option<Keys>,
     /// Listen beyond this machine without keys.
@@ -45,8 +61,12 @@ pub struct ServeOptions {
     pub keep: Keep,
     /// How long answers under way may take to end when the server stops.
     pub drain: Duration,
-    /// Gets a line per request.
+    /// How long a client may take nothing of what is there for it.
+    pub write_time: Duration,
+    /// Gets a line per request when it is over, a JSON object without what was asked.
     pub log: Option<Log>,
+    /// Whether what was asked stands in it after all.
+    pub log_prompts: bool,
 }
 
 /// Why a server cannot be started.
@@ -68,6 +88,22 @@ pub enum ServeError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("{} cannot be used for TLS: {problem}", path.display())]
+    Tls {
+        /// The file that is to blame.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There can be no socket.
+    #[error("cannot listen at {}: {problem}", path.display())]
+    Socket {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is in the way.
         problem: String,
     },
     /// The address is taken, or not this machine's.
@@ -94,9 +130,11 @@ pub enum ServeError {
 /// A server that listens.
 pub struct Serving {
     runtime: tokio::runtime::Runtime,
-    listener: TcpListener,
+    listener: Listener,
+    tls: Option<Tls>,
     app: Arc<App>,
     drain: Duration,
+    write_time: Duration,
 }
 
 impl Serving {
@@ -105,44 +143,52 @@ impl Serving {
     /// # Errors
     /// An address that is taken, or open to everybody.
     pub fn start(offers: Vec<Offer>, options: ServeOptions) -> Result<Serving, ServeError> {
-        let ServeOptions { address, keys, insecure, host_names, origins, most_body, keep, drain, log } =
-            options;
-        let beyond = !address.ip().is_loopback();
-        if beyond && keys.is_none() && !insecure {
-            return Err(ServeError::Open { address });
-        }
+        let ServeOptions { at, tls, keys, insecure, host_names, origins, most_body, keep, .. } = options;
+        let ServeOptions { drain, write_time, log, log_prompts, .. } = options;
+        let beyond = at.check(keys.is_some() || insecure)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .thread_name("ingle-http")
             .build()?;
-        let listener = runtime
-            .block_on(TcpListener::bind(address))
-            .map_err(|error| ServeError::Listen { address, error })?;
+        let listener = runtime.block_on(async {
+            match at {
+                At::Socket(path) => listen::at_path(&path),
+                At::Address(address) => {
+                    let listener = TcpListener::bind(address).await;
+                    listener.map(Listener::Tcp).map_err(|error| ServeError::Listen { address, error })
+                }
+            }
+        })?;
         let models = Arc::new(Models::new(offers, keep));
         models.start().map_err(|(id, error)| ServeError::Load { id, error })?;
         // whoever opens it to others is called by names that this machine cannot know; keys guard it then, and without
         // keys the names have to be told
         let hosts = Hosts { names: host_names, origins, beyond, any: beyond && keys.is_some() };
-        let app = Arc::new(App::new(models, keys, hosts, most_body, log));
-        Ok(Serving { runtime, listener, app, drain })
+        let app = Arc::new(App::new(models, keys, hosts, most_body, log, log_prompts));
+        Ok(Serving { runtime, listener, tls, app, drain, write_time })
     }
 
-    /// Where it listens.
+    /// Where it listens: `http://ADDRESS:PORT`, the same with `https`, or `unix:PATH`.
     ///
     /// # Errors
     /// What the system says.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn place(&self) -> std::io::Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(match &self.listener {
+            Listener::Tcp(listener) => format!("{scheme}://{}", listener.local_addr()?),
+            #[cfg(unix)]
+            Listener::Unix(_, place) => format!("unix:{}", place.path().display()),
+        })
     }
 
     /// Answers until the process is told to end (SIGTERM or SIGINT) and what is under way has ended.
     pub fn run(self) {
-        let Serving { runtime, listener, app, drain } = self;
+        let Serving { runtime, listener, tls, app, drain, write_time } = self;
         runtime.block_on(async {
             let graceful = GracefulShutdown::new();
             tokio::spawn(sweep(app.models.clone()));
-            accept(&listener, app, &graceful).await;
+            accept(&listener, &Connections { tls, write_time }, app, &graceful).await;
             drop(listener);
             _ = tokio::time::timeout(drain, graceful.shutdown()).await;
         });
@@ -159,15 +205,41 @@ async fn sweep(models: Arc<Models>) {
     }
 }
 
-async fn accept(listener: &TcpListener, app: Arc<App>, graceful: &GracefulShutdown) {
+impl At {
+    /// Whether others than this machine can reach it; they may if it is `guarded`. Says before anything is loaded what
+    /// would be refused after it.
+    ///
+    /// # Errors
+    /// They can, and it is not; a path where no socket can be put.
+    pub fn check(&self, guarded: bool) -> Result<bool, ServeError> {
+        match self {
+            &At::Address(address) if !address.ip().is_loopback() => match guarded {
+                true => Ok(true),
+                false => Err(ServeError::Open { address }),
+            },
+            At::Address(_) => Ok(false),
+            At::Socket(path) => listen::is_free(path).map(|()| false),
+        }
+    }
+}
+
+/// What all connections have in common.
+struct Connections {
+    tls: Option<Tls>,
+    write_time: Duration,
+}
+
+async fn accept(listener: &Listener, connections: &Connections, app: Arc<App>, graceful: &GracefulShutdown) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let service = TowerToHyperService::new(router(app));
     let mut number = 0u64;
-    let mut ended = std::pin::pin!(told_to_end());
+    let mut ended = pin!(told_to_end());
+    // dropped at the end: nobody waits for a handshake then
+    let (_going, gone) = tokio::sync::watch::channel(());
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         let stream = {
-            let mut next = std::pin::pin!(listener.accept());
+            let mut next = pin!(listener.accept());
             let either = std::future::poll_fn(|context| {
                 use std::future::Future;
                 use std::task::Poll;
@@ -178,7 +250,7 @@ async fn accept(listener: &TcpListener, app: Arc<App>, graceful: &GracefulShutdo
             });
             match either.await {
                 None => return,
-                Some(Ok((stream, _))) => stream,
+                Some(Ok(stream)) => stream,
                 Some(Err(_)) => {
                     // out of files, most likely: others have to go first
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -186,22 +258,29 @@ async fn accept(listener: &TcpListener, app: Arc<App>, graceful: &GracefulShutdo
                 }
             }
         };
-        _ = stream.set_nodelay(true);
         number += 1;
-        let (peer, service) = (Peer(number), service.clone());
+        let (peer, service) = (Peer { number, by_file: listener.is_file() }, service.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             service.call(request)
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_buf_size(MOST_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let stream = Patient::new(stream, connections.write_time);
+        let (tls, watcher, mut gone) = (connections.tls.clone(), graceful.watcher(), gone.clone());
         tokio::spawn(async move {
+            let stream: Box<dyn Bytes> = match tls {
+                None => Box::new(stream),
+                Some(tls) => match select(pin!(tls.accept(stream)), pin!(gone.changed())).await {
+                    Either::Left((Some(stream), _)) => stream,
+                    Either::Left((None, _)) | Either::Right(_) => return,
+                },
+            };
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
+                .max_buf_size(MOST_HEADERS)
+                .serve_connection(TokioIo::new(stream), service);
             // a connection that breaks is its client's concern
-            _ = connection.await;
+            _ = watcher.watch(connection).await;
             drop(place);
         });
     }

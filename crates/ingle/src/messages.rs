@@ -73,6 +73,11 @@ pub(crate) fn only_embeds(name: &str) -> String {
 pub(crate) const BINARY_TO_TERMINAL: &str =
     "--format f32 writes bytes, which a terminal cannot show; send them to a file (> vectors.f32)";
 
+/// What is asked does not stay between who asks and the model.
+pub(crate) const PROMPTS_ARE_LOGGED: &str = "\
+WARNING: --log-prompts is given: ALL THAT IS ASKED IS WRITTEN to standard error, and to every journal that it goes to.
+         Tell those who ask, or start without it.";
+
 /// No texts at all.
 pub(crate) const NO_TEXTS: &str = "there is no text to embed; give some as arguments, in a file (--file) or on standard input, one per line";
 

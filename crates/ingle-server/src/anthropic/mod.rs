@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// `POST /v1/messages`
 pub(crate) async fn messages(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     body: Body,
 ) -> Response {
     respond(&app, client, body).await.unwrap_or_else(error)

@@ -1,11 +1,13 @@
 //! API keys: made once, shown once, kept as hashes.
 //!
-//! A file has a line per key: `NAME ROLE SHA-256`, in hexadecimal. A key has 256 random bits, so a plain hash is as good as
-//! a slow one.
+//! A file has a line per key: `NAME ROLE SHA-256`, in hexadecimal, and behind it limits such as `parallel=4`. A key has 256
+//! random bits, so a plain hash is as good as a slow one.
 
+use super::limits::{Account, Limits};
 use crate::ServeError;
 use sha2::{Digest, Sha256};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,10 @@ impl Role {
 pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// How much its owner may ask.
+    pub(crate) limits: Limits,
+    /// How much they did.
+    pub(crate) account: Arc<Account>,
     hash: [u8; 32],
 }
 
@@ -62,18 +68,18 @@ impl Keys {
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         let keys = lines.map(|(number, line)| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let key = match fields[..] {
-                [name, role, hash] => Role::parse(role).zip(unhex(hash)).map(|(role, hash)| Key {
-                    name: name.into(),
-                    role,
-                    hash,
-                }),
-                _ => None,
-            };
-            key.ok_or_else(|| format!("line {number} is not `NAME infer|manage SHA-256`"))
+            let mut fields = line.split_whitespace();
+            let key = (|| {
+                let (name, role, hash) = (fields.next()?, fields.next()?, fields.next()?);
+                Some((name.to_owned(), Role::parse(role)?, unhex(hash)?))
+            })();
+            let (name, role, hash) =
+                key.ok_or_else(|| format!("line {number} is not `NAME infer|manage SHA-256`"))?;
+            let limits = fields.try_fold(Limits::default(), Limits::with);
+            let limits = limits.map_err(|problem| format!("line {number}: {problem}"))?;
+            Ok(Key { name, role, hash, limits, account: Arc::default() })
         });
-        let keys: Vec<Key> = keys.collect::<Result<_, _>>()?;
+        let keys: Vec<Key> = keys.collect::<Result<_, String>>()?;
         if keys.is_empty() { Err("it has no keys".into()) } else { Ok(Keys(keys)) }
     }
 
@@ -90,14 +96,23 @@ impl Keys {
 ///
 /// # Errors
 /// A name with spaces, or a system without random numbers.
-pub fn new_key(name: &str, role: Role) -> Result<(String, String), String> {
+pub fn new_key(name: &str, role: Role, limits: Limits) -> Result<(String, String), String> {
     if name.is_empty() || name.starts_with('#') || name.chars().any(char::is_whitespace) || name.len() > 100 {
         return Err("a key's name is one word".into());
     }
     let mut random = [0; 32];
     random_bytes(&mut random).map_err(|error| format!("the system gives no random numbers: {error}"))?;
     let key = format!("ingle-{}", hex(&random));
-    let line = format!("{name} {} {}", role.name(), hex(&hash(&key)));
+    let mut line = format!("{name} {} {}", role.name(), hex(&hash(&key)));
+    for (name, limit) in limits.named() {
+        if let Some(limit) = limit {
+            // said as it will be read
+            let limit = format!("{name}={limit}");
+            Limits::default().with(&limit)?;
+            line.push(' ');
+            line.push_str(&limit);
+        }
+    }
     Ok((key, line))
 }
 
@@ -127,11 +142,13 @@ mod tests {
 
     #[test]
     fn a_key_is_known_by_its_hash_alone() {
-        let (key, line) = new_key("ann", Role::Infer).unwrap();
-        let (other, second) = new_key("bob", Role::Manage).unwrap();
+        let limits = Limits { parallel: Some(4), ..Limits::default() };
+        let (key, line) = new_key("ann", Role::Infer, limits).unwrap();
+        let (other, second) = new_key("bob", Role::Manage, Limits::default()).unwrap();
         assert!(!line.contains(&key[6..]) && key != other);
         let keys = Keys::parse(&format!("# who may ask\n{line}\n\n{second}\n")).unwrap();
-        assert_eq!(keys.find(&key).map(|key| (key.name.as_str(), key.role)), Some(("ann", Role::Infer)));
+        let found = keys.find(&key).map(|key| (key.name.as_str(), key.role, key.limits));
+        assert_eq!(found, Some(("ann", Role::Infer, limits)));
         assert_eq!(keys.find(&other).map(|key| key.role), Some(Role::Manage));
         for wrong in ["", "ingle-", &key[..key.len() - 1], &key.to_uppercase()] {
             assert!(keys.find(wrong).is_none(), "{wrong}");
@@ -140,9 +157,10 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_list_of_keys_is_refused() {
-        for text in ["", "# nothing", "ann infer", "ann king 00", "ann infer 00ff", "ann infer é0"] {
+        let wrong = format!("ann infer {} speed=3", "00".repeat(32));
+        for text in ["", "# nothing", "ann infer", "ann king 00", "ann infer 00ff", "ann infer é0", &wrong] {
             assert!(Keys::parse(text).is_err(), "{text}");
         }
-        assert!(new_key("two words", Role::Infer).is_err());
+        assert!(new_key("two words", Role::Infer, Limits::default()).is_err());
     }
 }

@@ -1,17 +1,20 @@
 //! What stands before every route: who may ask, from where, and how much.
 
 pub(crate) mod keys;
+pub(crate) mod limits;
 mod origin;
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::record::{self, Record};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use keys::Role;
+use keys::{Key, Role};
+use limits::Turn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,26 +26,55 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// The connection that a request came by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) u64);
+pub(crate) struct Peer {
+    /// How many came before it.
+    pub(crate) number: u64,
+    /// Whether it came by a socket in the file system, which no web page reaches.
+    pub(crate) by_file: bool,
+}
 
-/// Who asks: the name of a key. Where there are none, everybody is their connection, so that nobody's many requests keep
-/// others waiting.
+/// Who asks.
 #[derive(Clone, Debug)]
-pub(crate) struct Client(pub(crate) String);
+pub(crate) struct Client {
+    /// The name of a key. Where there are none, everybody is their connection, so that nobody's many requests keep others
+    /// waiting.
+    pub(crate) name: String,
+    /// What they may do.
+    pub(crate) role: Role,
+}
+
+/// Whether `client` may change which models there are; routes that do so call this first.
+///
+/// # Errors
+/// Whoever may only ask models.
+pub(crate) fn may_manage(client: &Client) -> Result<(), Problem> {
+    match client.role {
+        Role::Manage => Ok(()),
+        Role::Infer => Err(Problem::forbidden(
+            "to change which models there are takes a key of the role `manage`; make one with `ingle key new NAME --role \
+             manage --keys FILE`",
+        )),
+    }
+}
 
 /// Lets a request through, or refuses it in the shape of the API it is for.
 pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let started = std::time::Instant::now();
     let method = request.method().clone();
-    let mut response = match check(&app, &request) {
-        Ok(client) if method == Method::OPTIONS => preflight(&client),
+    let checked = check(&app, &request).and_then(|(client, key)| Ok((admit(key, &method)?, client, key)));
+    let (client, key, turn) = match checked {
+        Ok((turn, client, key)) => (Ok(client), key, turn),
+        Err(problem) => (Err(problem), None, None),
+    };
+    let record = Record::new(method.clone(), &path, key.map(|key| key.name.clone()), turn, &app);
+    let mut response = match client {
+        Ok(_) if method == Method::OPTIONS => preflight(),
         Ok(client) => {
             request.extensions_mut().insert(client);
             // a defect of the program harms the request that met it, and no other
-            let running = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind();
-            running.await.unwrap_or_else(|_| {
+            let running = record::scope(record.clone(), next.run(request));
+            std::panic::AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
                 let message = "the request met a defect of the program; please report it";
                 crate::app::refusal(&path, Problem::internal(message))
             })
@@ -59,18 +91,30 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
     if response.status().as_u16() >= 400 {
         app.metrics.refused.fetch_add(1, Ordering::Relaxed);
     }
-    app.log(&method, &path, response.status(), started.elapsed());
-    response
+    let status = response.status();
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        // a queue that is full may not be so in a moment
+        response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+    }
+    response.map(|body| record::recorded(body, status, record))
 }
 
-/// Who asks, if they may.
-fn check(app: &App, request: &Request) -> Result<Client, Problem> {
+/// A place for a request among those of its key, where it asks for something.
+fn admit(key: Option<&Key>, method: &Method) -> Result<Option<Turn>, Problem> {
+    let Some(key) = key.filter(|_| method == Method::POST) else { return Ok(None) };
+    key.account.admit(&key.name, key.limits, std::time::Instant::now(), crate::models::now()).map(Some)
+}
+
+/// Who asks, if they may, and with which key.
+fn check<'a>(app: &'a App, request: &Request) -> Result<(Client, Option<&'a Key>), Problem> {
     let headers = request.headers();
     // what a proxy says of itself (X-Forwarded-Host) anybody can say
     let host = headers.get(header::HOST);
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let host = authority.or_else(|| host.and_then(|host| host.to_str().ok()).map(str::to_owned));
-    if !host.as_deref().is_some_and(|host| app.hosts.allows_host(host)) {
+    let peer = request.extensions().get::<Peer>().copied();
+    let by_file = peer.is_some_and(|peer| peer.by_file);
+    if !by_file && !host.as_deref().is_some_and(|host| app.hosts.allows_host(host)) {
         return Err(Problem::forbidden(
             "the request's Host header names another machine than this one; use the address that the server prints, or \
              start it with --allow-host NAME",
@@ -84,7 +128,7 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
         ));
     }
     if request.method() == Method::OPTIONS || request.uri().path() == "/health" {
-        return Ok(Client(String::new()));
+        return Ok((Client { name: String::new(), role: Role::Infer }, None));
     }
     if request.method() == Method::POST && !is_json(headers) {
         let message = "the body's Content-Type is not application/json";
@@ -95,8 +139,10 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
         ));
     }
     let Some(keys) = &app.keys else {
-        let peer = request.extensions().get::<Peer>();
-        return Ok(Client(peer.map(|Peer(number)| format!("connection {number}")).unwrap_or_default()));
+        let name = peer.map(|Peer { number, .. }| format!("connection {number}")).unwrap_or_default();
+        // whoever can reach the server may ask it, but not everybody who can may change it
+        let role = if app.hosts.beyond { Role::Infer } else { Role::Manage };
+        return Ok((Client { name, role }, None));
     };
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer =
@@ -108,8 +154,8 @@ fn check(app: &App, request: &Request) -> Result<Client, Problem> {
         ));
     };
     match keys.find(key.trim()) {
-        Some(found) if matches!(found.role, Role::Infer | Role::Manage) => Ok(Client(found.name.clone())),
-        _ => Err(Problem::unauthorised("this key is not known here")),
+        Some(found) => Ok((Client { name: found.name.clone(), role: found.role }, Some(found))),
+        None => Err(Problem::unauthorised("this key is not known here")),
     }
 }
 
@@ -120,7 +166,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// What a browser asks before it asks.
-fn preflight(_client: &Client) -> Response {
+fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
         (
@@ -183,13 +229,8 @@ mod tests {
 
     #[test]
     fn a_defect_harms_the_request_that_met_it_alone() {
-        let app = Arc::new(App::new(
-            Arc::new(Models::new(Vec::new(), Default::default())),
-            None,
-            Hosts::default(),
-            10,
-            None,
-        ));
+        let models = Arc::new(Models::new(Vec::new(), Default::default()));
+        let app = Arc::new(App::new(models, None, Hosts::default(), 10, None, false));
         let routes = Router::new()
             .route(
                 "/defect",

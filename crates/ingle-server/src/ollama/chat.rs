@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) async fn chat(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     body: Body,
 ) -> Response {
     respond(&app, client, body).await.unwrap_or_else(super::error)

@@ -112,7 +112,7 @@ fn vectors(
     // as `ingle embed` does: some models say what every text begins with
     let prompt = served.engine.about().prompts.choose(None)?.to_owned();
     let options = EmbedOptions { prompt, truncate, dimensions, ..EmbedOptions::default() };
-    let vectors = served.engine.embed(texts, options)?;
+    let vectors = crate::ask::embed(served, texts, options)?;
     for (at, vector) in vectors.iter().enumerate().filter(|(_, vector)| vector.left_out > 0) {
         let (number, count) = (at + 1, vector.left_out);
         warnings.push(format!("text {number} is too long: {count} tokens at its end were left out"));

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) async fn generate(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     body: Body,
 ) -> Response {
     respond(&app, client, body).await.unwrap_or_else(super::error)

@@ -14,8 +14,10 @@ mod settings;
 mod time;
 
 use crate::app::{App, answer as document};
+use crate::guard::{Client, may_manage};
 use crate::models::Lease;
 use crate::problem::Problem;
+use axum::extract::Extension;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -39,7 +41,10 @@ pub(crate) async fn version() -> Response {
 }
 
 /// What would change which models there are.
-pub(crate) async fn not_here(uri: Uri) -> Response {
+pub(crate) async fn not_here(Extension(client): Extension<Client>, uri: Uri) -> Response {
+    if let Err(problem) = may_manage(&client) {
+        return error(problem);
+    }
     let path: String = uri.path().chars().take(200).collect();
     let message = format!(
         "{path} is not here yet: the models are those that the server was started with; to have another one, start it \

@@ -73,7 +73,7 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
 
 pub(crate) async fn chat(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     body: Body,
 ) -> Response {
     match respond(&app, client, body).await {

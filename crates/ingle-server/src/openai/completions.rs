@@ -122,7 +122,7 @@ fn prompts(value: Value) -> Result<Vec<Input>, Problem> {
 
 pub(crate) async fn completions(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     body: Body,
 ) -> Response {
     match respond(&app, client, body).await {

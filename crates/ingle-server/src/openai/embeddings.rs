@@ -44,7 +44,7 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
         // as `ingle embed` does: some models say what every text begins with
         let prompt = served.engine.about().prompts.choose(None)?.to_owned();
         let options = EmbedOptions { prompt, dimensions, ..EmbedOptions::default() };
-        let embeddings = served.engine.embed(texts, options)?;
+        let embeddings = crate::ask::embed(&served, texts, options)?;
         let tokens: usize = embeddings.iter().map(|embedding| embedding.tokens).sum();
         let data: Vec<Value> = embeddings
             .iter()

@@ -12,6 +12,7 @@ pub(crate) mod responses;
 use crate::app::App;
 use crate::fields::Fields;
 use crate::problem::Problem;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ingle_engine::sampling::{Logprobs, SamplingOverrides, Window};
 use ingle_engine::{EndReason, Language, Outcome};
@@ -33,7 +34,11 @@ pub(crate) fn error(problem: Problem) -> Response {
     error.insert("message".into(), message.into());
     error.insert("type".into(), kind.into());
     error.insert("param".into(), json!(field));
-    error.insert("code".into(), status.as_u16().into());
+    let code = match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded".into(),
+        _ => status.as_u16().into(),
+    };
+    error.insert("code".into(), code);
     error.extend(more.into_iter().map(|(name, figure)| (name.to_owned(), figure.into())));
     let kind = [(axum::http::header::CONTENT_TYPE, "application/json")];
     (status, kind, json!({"error": error}).to_string()).into_response()

@@ -91,7 +91,7 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
         let prompts = &served.engine.about().prompts;
         let embed = |texts: Vec<String>, names: [&str; 2]| {
             let options = EmbedOptions { prompt: prompt(prompts, names)?, ..EmbedOptions::default() };
-            Ok::<_, Problem>(served.engine.embed(texts, options)?)
+            Ok::<_, Problem>(crate::ask::embed(&served, texts, options)?)
         };
         let query = embed(vec![query], ["query", "question"])?;
         let vectors = embed(documents.clone(), ["document", "passage"])?;

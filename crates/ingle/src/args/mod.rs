@@ -1,17 +1,21 @@
 //! The command line's grammar.
 
 mod compute;
+mod config;
 mod numbers;
 mod sampling;
 
 use crate::commands::{bench, completions, doctor, embed, key, logits, run, serve, show, tokenize};
 use crate::console::{harmless, is_closed_pipe, on_errors};
+use crate::errors;
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 pub(crate) use compute::{Compute, ComputeArgs, ComputeListArgs, size};
 pub(crate) use numbers::{count, positive, tokens};
 pub(crate) use sampling::SamplingArgs;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs open-weight language models on your own machine. Nothing leaves it.
@@ -60,28 +64,52 @@ impl Command {
 
 /// Reads the program's arguments. With help to print, or a mistake in them, it prints that and gives the exit code.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|mut error| {
-        suggest_quotes(&mut error);
-        let plain = || error.render().to_string();
-        // clap sets off words with escape sequences of its own, but would let those of the arguments through
-        let clean = |argument: std::ffi::OsString| {
-            let argument = argument.to_string_lossy().into_owned();
-            argument == harmless(&argument)
-        };
-        if error.use_stderr() {
-            match std::env::args_os().all(clean) {
-                true => drop(error.print()),
-                false => on_errors(|notes| notes.say(plain().trim_end())),
-            }
-        } else if let Err(failed) = error.print() {
-            let failed = anyhow::Error::from(failed);
-            if !is_closed_pipe(&failed) {
-                on_errors(|notes| notes.error(&format!("cannot write the help: {failed}")));
-                return ExitCode::FAILURE;
-            }
-        }
-        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&arguments).map_err(refused)?;
+    match &cli.command {
+        Command::Serve(args) if let Some(file) = &args.config => with_file(arguments, file),
+        _ => Ok(cli),
+    }
+}
+
+/// The arguments of `ingle serve` with those of a file, which the command line overrules.
+fn with_file(mut arguments: Vec<OsString>, file: &Path) -> Result<Cli, ExitCode> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(&arguments).map_err(refused)?;
+    let found = matches.subcommand().and_then(|(name, given)| Some((command.find_subcommand(name)?, given)));
+    let Some((serve, given)) = found else { return Err(ExitCode::from(2)) };
+    let said = config::read(file, serve, given).map_err(|problem| errors::report(&problem.into(), false))?;
+    // behind the program's and the command's names
+    arguments.splice(2..2, said);
+    Cli::try_parse_from(&arguments).map_err(|error| {
+        let code = refused(error);
+        on_errors(|notes| notes.say(&format!("(some of these arguments stand in {})", file.display())));
+        code
     })
+}
+
+/// Prints help that was asked for, or what is wrong with the arguments.
+fn refused(mut error: clap::Error) -> ExitCode {
+    suggest_quotes(&mut error);
+    let plain = || error.render().to_string();
+    // clap sets off words with escape sequences of its own, but would let those of the arguments through
+    let clean = |argument: OsString| {
+        let argument = argument.to_string_lossy().into_owned();
+        argument == harmless(&argument)
+    };
+    if error.use_stderr() {
+        match std::env::args_os().all(clean) {
+            true => drop(error.print()),
+            false => on_errors(|notes| notes.say(plain().trim_end())),
+        }
+    } else if let Err(failed) = error.print() {
+        let failed = anyhow::Error::from(failed);
+        if !is_closed_pipe(&failed) {
+            on_errors(|notes| notes.error(&format!("cannot write the help: {failed}")));
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// A prompt of several words without quotes is the usual reason for one argument too many.

@@ -2,7 +2,7 @@
 
 use crate::console::{Output, say};
 use anyhow::{Context, Result};
-use ingle_server::{Role, new_key};
+use ingle_server::{Limits, Role, new_key};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,16 @@ enum Action {
         /// The file of keys; it is made if it is not there
         #[arg(long, value_name = "FILE")]
         keys: PathBuf,
+        /// Requests that its owner may send in any sixty seconds [default: no limit]
+        #[arg(long, value_name = "N")]
+        requests_per_minute: Option<u64>,
+        /// Tokens that its owner may use from midnight to midnight, UTC: those of prompts that had to be computed, and
+        /// those of answers [default: no limit]
+        #[arg(long, value_name = "N")]
+        tokens_per_day: Option<u64>,
+        /// Requests that its owner may have under way at a time [default: no limit]
+        #[arg(long, value_name = "N")]
+        parallel: Option<u64>,
     },
 }
 
@@ -35,8 +45,13 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Action::New { name, role, keys } = &args.action;
-    let (key, line) = new_key(name, *role).map_err(anyhow::Error::msg)?;
+    let Action::New { name, role, keys, requests_per_minute, tokens_per_day, parallel } = &args.action;
+    let limits = Limits {
+        requests_per_minute: *requests_per_minute,
+        tokens_per_day: *tokens_per_day,
+        parallel: *parallel,
+    };
+    let (key, line) = new_key(name, *role, limits).map_err(anyhow::Error::msg)?;
     append(keys, &line).with_context(|| format!("cannot write {}", keys.display()))?;
     say(&format!("the key of {name}, which is shown this one time; {} holds its hash:", keys.display()));
     let mut output = Output::new("the key");

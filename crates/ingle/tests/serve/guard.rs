@@ -1,14 +1,8 @@
 //! Who may ask, and from where.
 
-use super::{Server, user};
+use super::{Folder, Server, ingle, user};
 use serde_json::json;
 use std::process::Command;
-
-fn ingle(args: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ingle")).args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
 
 #[test]
 fn an_address_for_all_needs_keys_or_a_word() {
@@ -21,10 +15,9 @@ fn an_address_for_all_needs_keys_or_a_word() {
 
 #[test]
 fn with_keys_only_their_owners_may_ask() {
-    let folder = std::env::temp_dir().join(format!("ingle-keys-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("keys.txt");
-    let file = file.to_str().unwrap();
+    let folder = Folder::new("keys");
+    let file = folder.path("keys.txt");
+    let file = file.as_str();
     let (code, key, err) = ingle(&["key", "new", "ann", "--keys", file]);
     assert_eq!(code, Some(0), "{err}");
     let key = key.trim();
@@ -45,7 +38,6 @@ fn with_keys_only_their_owners_may_ask() {
     server.get("/metrics").error(401);
     let (code, _, err) = ingle(&["serve", "--keys", "/nonexistent"]);
     assert!(code == Some(1) && err.contains("/nonexistent"), "{err}");
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

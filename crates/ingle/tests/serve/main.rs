@@ -3,14 +3,21 @@
 mod anthropic;
 mod chat;
 mod completions;
+mod config;
 mod conversations;
 mod ends;
 mod guard;
+mod limits;
+mod log;
 mod mistakes;
 mod ollama;
 mod rerank;
 mod responses;
 mod several;
+#[cfg(unix)]
+mod socket;
+#[cfg(unix)]
+mod tls;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server that runs as long as this lives.
 struct Server {
     child: Child,
+    /// As it says it, with how it is spoken to.
+    place: String,
     address: String,
 }
 
@@ -66,13 +75,19 @@ impl Answer {
 impl Server {
     fn start(args: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ingle"));
-        command.arg("serve").args(args).args(["--port", "0", "--quiet"]).env("HOME", "/nonexistent");
+        let port: &[&str] = if args.contains(&"--socket") { &[] } else { &["--port", "0"] };
+        command.arg("serve").args(args).args(port).arg("--quiet").env("HOME", "/nonexistent");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address =
-            line.trim().split_once("http://").map(|(_, address)| address.replace("0.0.0.0", "127.0.0.1"));
-        Server { child, address: address.unwrap_or_else(|| panic!("no address: {line}")) }
+        Server::new(child, &line)
+    }
+
+    /// A server that has said where it is.
+    fn new(child: Child, line: &str) -> Server {
+        let place = line.trim().split_once(" at ").unwrap_or_else(|| panic!("no address: {line}")).1;
+        let address = place.rsplit_once("://").map_or(place, |(_, address)| address);
+        Server { child, place: place.to_owned(), address: address.replace("0.0.0.0", "127.0.0.1") }
     }
 
     fn ember() -> Server {
@@ -144,7 +159,7 @@ impl Drop for Server {
     }
 }
 
-fn answer(stream: &mut TcpStream) -> Answer {
+fn answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
@@ -175,4 +190,38 @@ fn with(mut body: Value, more: Value) -> Value {
 
 fn user(text: &str) -> Value {
     serde_json::json!([{"role": "user", "content": text}])
+}
+
+/// What the program says when it ends by itself: exit code, standard output, standard error.
+fn ingle(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ingle")).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A folder for one test, as long as this lives.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("ingle-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The path of a file with this text.
+    fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

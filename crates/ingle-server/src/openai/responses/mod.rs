@@ -243,7 +243,7 @@ fn gone(id: &str) -> Problem {
 
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     body: Body,
 ) -> Response {
     match respond(&app, client, body).await {
@@ -254,7 +254,7 @@ pub(crate) async fn create(
 
 pub(crate) async fn one(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     Path(id): Path<String>,
 ) -> Response {
     match app.responses.find(&id, &owner(&app, &client)) {
@@ -265,7 +265,7 @@ pub(crate) async fn one(
 
 pub(crate) async fn forget(
     State(app): State<Arc<App>>,
-    Extension(Client(client)): Extension<Client>,
+    Extension(Client { name: client, .. }): Extension<Client>,
     Path(id): Path<String>,
 ) -> Response {
     match app.responses.forget(&id, &owner(&app, &client)) {

@@ -3,10 +3,11 @@
 mod offers;
 
 use crate::args::{ComputeArgs, positive, size};
-use crate::console::{Output, say};
+use crate::console::{Output, on_errors, say};
+use crate::errors::Usage;
 use crate::messages;
 use anyhow::Result;
-use ingle_server::{Keep, Keys, ServeOptions, Serving};
+use ingle_server::{At, Keep, Keys, ServeOptions, Serving, Tls};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -40,12 +41,24 @@ pub(crate) struct Args {
     /// How long a model stays loaded when nobody asks it, such as 30m [default: until another needs its memory]
     #[arg(long, value_name = "TIME", value_parser = Keep::parse, allow_hyphen_values = true)]
     keep_alive: Option<Keep>,
+    /// Options from a TOML file, by the names they have here; what is given here overrules it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The address to listen at; beyond this machine it needs keys
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
     /// The port; 0 takes any that is free
     #[arg(long, value_name = "N", default_value_t = 11435)]
     port: u16,
+    /// Listen at a socket of this path instead, which you alone may use (HTTP as before: `curl --unix-socket PATH`)
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port", "insecure_no_keys", "tls_cert", "tls_key"])]
+    socket: Option<PathBuf>,
+    /// Speak TLS with the certificate in this file (PEM), behind which those stand that vouch for it; read at start
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Ask for one of the keys whose hashes are in this file (`ingle key new`)
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
@@ -82,9 +95,15 @@ pub(crate) struct Args {
     /// Seconds that answers under way may take to end when the server stops
     #[arg(long, value_name = "N", default_value_t = 30)]
     drain: u64,
+    /// Seconds that a client may take nothing of its answer before it is cut off, and the answer given up
+    #[arg(long, value_name = "N", default_value_t = 60, allow_negative_numbers = true, value_parser = positive)]
+    write_timeout: usize,
     /// No line per request
     #[arg(short, long)]
     quiet: bool,
+    /// Write what was asked into the line of each request, for whoever can read standard error
+    #[arg(long, conflicts_with = "quiet")]
+    log_prompts: bool,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -100,21 +119,32 @@ Examples:
 pub(crate) fn run(args: &Args) -> Result<()> {
     let compute = args.compute.choose()?;
     let keys = args.keys.as_deref().map(Keys::read).transpose()?;
-    let address = SocketAddr::new(args.host, args.port);
     // what would be refused after minutes of loading is refused now
-    if !args.host.is_loopback() && keys.is_none() && !args.insecure_no_keys {
-        return Err(ingle_server::ServeError::Open { address }.into());
-    }
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        (Some(_), None) => return Err(Usage("--tls-cert is given without --tls-key".into()).into()),
+        (None, Some(_)) => return Err(Usage("--tls-key is given without --tls-cert".into()).into()),
+    };
+    let at = match &args.socket {
+        Some(path) => At::Socket(path.clone()),
+        None => At::Address(SocketAddr::new(args.host, args.port)),
+    };
+    at.check(keys.is_some() || args.insecure_no_keys)?;
     let started = Arc::new(AtomicBool::new(false));
     let offers = offers::offers(args, compute, &started)?;
     let names = offers.iter().map(|offer| offer.id.as_str()).collect::<Vec<_>>().join(", ");
     if !args.quiet {
         compute.notice().iter().for_each(|notice| say(&format!("note: {notice}")));
     }
+    if args.log_prompts {
+        on_errors(|notes| notes.say(messages::PROMPTS_ARE_LOGGED));
+    }
     let serving = Serving::start(
         offers,
         ServeOptions {
-            address,
+            at,
+            tls,
             keys,
             insecure: args.insecure_no_keys,
             host_names: args.allow_host.clone(),
@@ -122,12 +152,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             most_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
             keep: args.keep_alive.unwrap_or_default(),
             drain: Duration::from_secs(args.drain),
-            log: (!args.quiet).then(|| Box::new(|line: &str| say(line)) as _),
+            write_time: Duration::from_secs(args.write_timeout as u64),
+            log_prompts: args.log_prompts,
+            log: (!args.quiet).then(|| Arc::new(|line: &str| say(line)) as _),
         },
     )?;
     started.store(true, Ordering::Relaxed);
     let mut output = Output::new("the address");
-    writeln!(output, "{names} at http://{}", serving.address()?)?;
+    writeln!(output, "{names} at {}", serving.place()?)?;
     output.flush()?;
     serving.run();
     Ok(())
