@@ -7,5 +7,6 @@ pub mod errors;
 pub mod goldens;
 pub mod load;
 pub mod loom;
+pub mod openapi;
 pub mod sparse_curve;
 pub mod versus;

@@ -18,12 +18,15 @@ mod metrics;
 mod models;
 mod ollama;
 mod openai;
+mod openapi;
 mod plain;
 mod problem;
+mod routes;
 mod serve;
 mod stream;
 mod truncate;
 
 pub use guard::keys::{Keys, Role, new_key};
 pub use models::Served;
+pub use openapi::document as openapi;
 pub use serve::{ServeError, ServeOptions, Serving};

@@ -8,6 +8,7 @@ mod ends;
 mod guard;
 mod mistakes;
 mod ollama;
+mod openapi;
 mod rerank;
 mod responses;
 
