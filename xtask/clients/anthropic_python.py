@@ -1,6 +1,6 @@
-"""The `anthropic` Python SDK, unchanged, against a running server: `anthropic_python.py BASE_URL KEYED_URL KEY`.
+"""The `anthropic` Python SDK, unchanged, against running servers: `anthropic_python.py BASE_URL VECTORS_URL KEYED_URL KEY`.
 
-The second server asks for a key. Every check fails loudly; what passes is counted.
+The third server asks for a key. Every check fails loudly; what passes is counted.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import sys
 
 import anthropic
 
-BASE, KEYED, KEY = sys.argv[1:4]
+BASE, _, KEYED, KEY = sys.argv[1:5]
 client = anthropic.Anthropic(base_url=BASE, api_key="none", max_retries=0)
 messages = [{"role": "user", "content": "What is Ingle?"}]
 # the SDK has no parameter for it any more

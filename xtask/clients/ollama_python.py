@@ -1,6 +1,6 @@
-"""The `ollama` Python client, unchanged, against a running server: `ollama_python.py BASE_URL`.
+"""The `ollama` Python client, unchanged, against running servers: `ollama_python.py BASE_URL VECTORS_URL`.
 
-Every check fails loudly; what passes is counted.
+The second server has an embedding model, `vectors`. Every check fails loudly; what passes is counted.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import sys
 
 import ollama
 
-BASE = sys.argv[1]
+BASE, VECTORS = sys.argv[1:3]
 client = ollama.Client(host=BASE)
 messages = [{"role": "user", "content": "What is Ingle?"}]
 checks = []
@@ -105,6 +105,18 @@ def models():
     shown = client.show("ember")
     assert "completion" in shown.capabilities and shown.modelinfo["general.parameter_count"] > 0
     assert shown.modified_at == model.modified_at
+
+
+@check
+def vectors():
+    other = ollama.Client(host=VECTORS)
+    several = other.embed("vectors", ["a cat", "a kitten"])
+    assert len(several.embeddings) == 2 and several.prompt_eval_count > 0 and several.model == "vectors"
+    (one,) = other.embed("vectors:latest", "a cat").embeddings
+    older = other.embeddings("vectors", "a cat").embedding
+    assert all(abs(a - b) < 1e-5 and abs(a - c) < 1e-5 for a, b, c in zip(one, several.embeddings[0], older))
+    assert len(other.embed("vectors", "a cat", dimensions=8).embeddings[0]) == 8
+    assert "embedding" in other.show("vectors").capabilities
 
 
 @check

@@ -1,6 +1,6 @@
-"""The `openai` Python SDK, unchanged, against a running server: `openai_python.py BASE_URL`.
+"""The `openai` Python SDK, unchanged, against running servers: `openai_python.py BASE_URL VECTORS_URL`.
 
-Every check fails loudly; what passes is counted.
+The second server has an embedding model, `vectors`. Every check fails loudly; what passes is counted.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import typing
 import openai
 import pydantic
 
-BASE = sys.argv[1]
+BASE, VECTORS = sys.argv[1:3]
 client = openai.OpenAI(base_url=BASE + "/v1", api_key="none", max_retries=0)
 messages = [{"role": "user", "content": "What is Ingle?"}]
 checks = []
@@ -142,6 +142,24 @@ def responses():
         parallel_tool_calls=False, **request,
     ).output[-1]
     assert call.type == "function_call" and "city" in json.loads(call.arguments)
+
+
+@check
+def vectors():
+    other = openai.OpenAI(base_url=VECTORS + "/v1", api_key="none", max_retries=0)
+    texts = ["a cat", "a kitten"]
+    # without a format the SDK asks for base64 and turns it back
+    usual = other.embeddings.create(model="vectors", input=texts)
+    floats = other.embeddings.create(model="vectors", input=texts, encoding_format="float")
+    assert [one.index for one in usual.data] == [0, 1] and usual.usage.prompt_tokens > 0
+    for one, same in zip(usual.data, floats.data):
+        assert all(abs(a - b) < 1e-6 for a, b in zip(one.embedding, same.embedding))
+    assert len(other.embeddings.create(model="vectors", input="a cat", dimensions=8).data[0].embedding) == 8
+    try:
+        client.embeddings.create(model="ember", input="a text")
+        raise AssertionError("a model of text gave a vector")
+    except openai.BadRequestError:
+        pass
 
 
 @check

@@ -8,5 +8,6 @@ pub mod goldens;
 pub mod guess;
 pub mod load;
 pub mod loom;
+pub mod openapi;
 pub mod sparse_curve;
 pub mod versus;

@@ -83,6 +83,12 @@ enum Chore {
         #[arg(short, long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Writes the document that describes the server's routes.
+    Openapi {
+        /// Where it goes.
+        #[arg(long, default_value = "docs/openapi.json")]
+        out: PathBuf,
+    },
     /// The thread pool's protocol under a model checker.
     Loom,
     /// Time per decoded token over the context, with sparse attention and without: a table and a chart.
@@ -151,6 +157,7 @@ fn main() -> Result<()> {
             xtask::guess::guess(&xtask::guess::Options { model, draft, right, threads, rounds })
         }
         Chore::Loom => xtask::loom::loom(),
+        Chore::Openapi { out } => xtask::openapi::write(&out),
         Chore::SparseCurve { out, layers, threads, tokens, context } => {
             let out = &out;
             xtask::sparse_curve::sparse_curve(&xtask::sparse_curve::Options {

@@ -7,11 +7,10 @@ use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::openai::responses::store::Store;
 use crate::problem::Problem;
-use crate::{anthropic, ollama, openai, plain};
+use crate::{anthropic, ollama, openai};
 use axum::Router;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,38 +81,9 @@ pub(crate) fn answer(value: &Value) -> Response {
 }
 
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/health", get(plain::health))
-        .route("/metrics", get(plain::metrics))
-        .route("/tokenize", post(plain::tokenize))
-        .route("/detokenize", post(plain::detokenize))
-        .route("/apply-template", post(plain::apply_template))
-        .route("/v1/models", get(openai::models::list))
-        .route("/v1/models/{*id}", get(openai::models::one))
-        .route("/v1/chat/completions", post(openai::chat::chat))
-        .route("/v1/completions", post(openai::completions::completions))
-        .route("/v1/responses", post(openai::responses::create))
-        .route("/v1/responses/{id}", get(openai::responses::one).delete(openai::responses::forget))
-        .route("/v1/embeddings", post(openai::embeddings::embeddings))
-        .route("/v1/messages", post(anthropic::messages))
-        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
-        .route("/v1/rerank", post(openai::rerank::rerank))
-        .route("/rerank", post(openai::rerank::rerank))
-        .route("/", get(ollama::root))
-        .route("/api/generate", post(ollama::generate::generate))
-        .route("/api/chat", post(ollama::chat::chat))
-        .route("/api/embed", post(ollama::embed::embed))
-        .route("/api/embeddings", post(ollama::embed::embeddings))
-        .route("/api/tags", get(ollama::list::tags))
-        .route("/api/ps", get(ollama::list::ps))
-        .route("/api/show", post(ollama::list::show))
-        .route("/api/version", get(ollama::version))
-        .route("/api/pull", post(ollama::not_here))
-        .route("/api/push", post(ollama::not_here))
-        .route("/api/create", post(ollama::not_here))
-        .route("/api/copy", post(ollama::not_here))
-        .route("/api/delete", delete(ollama::not_here))
-        .route("/api/blobs/{digest}", post(ollama::not_here).head(ollama::not_here))
+    let routes = crate::routes::routes().into_iter();
+    routes
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
         .fallback(nothing_there)
         .method_not_allowed_fallback(another_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::guard))

@@ -26,6 +26,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], app.metrics.text(&app.models)).into_response()
 }
 
+/// What there is to ask for.
+pub(crate) async fn openapi() -> Response {
+    answer(&crate::openapi::document())
+}
+
 /// Text to tokens: `{content, model?, add_special?, parse_special?, with_pieces?}`.
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Response {
     respond(app, body, |app, mut fields| {

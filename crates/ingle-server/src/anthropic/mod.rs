@@ -24,6 +24,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+pub(crate) use request::{OF_ANSWERS, WITHOUT_EFFECT};
 use response::Frame;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;

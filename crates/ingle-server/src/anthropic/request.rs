@@ -12,7 +12,7 @@ use ingle_engine::constraint::{CallChoice, Calls, Form};
 use serde_json::{Map, Value, json};
 
 /// What clients send that has no meaning on one's own machine.
-const WITHOUT_EFFECT: [&str; 8] = [
+pub(crate) const WITHOUT_EFFECT: [&str; 8] = [
     "metadata",
     "service_tier",
     "container",
@@ -23,7 +23,8 @@ const WITHOUT_EFFECT: [&str; 8] = [
     "user_profile_id",
 ];
 /// What of a request makes no difference to its prompt's length, apart from those.
-const OF_ANSWERS: [&str; 6] = ["max_tokens", "stop_sequences", "stream", "temperature", "top_p", "top_k"];
+pub(crate) const OF_ANSWERS: [&str; 6] =
+    ["max_tokens", "stop_sequences", "stream", "temperature", "top_p", "top_k"];
 
 /// A request to answer, read.
 pub(super) struct Create {

@@ -9,7 +9,7 @@ pub(crate) mod embed;
 pub(crate) mod generate;
 pub(crate) mod list;
 mod message;
-mod options;
+pub(crate) mod options;
 mod settings;
 mod time;
 

@@ -7,7 +7,7 @@ use ingle_engine::sampling::SamplingOverrides;
 use serde_json::Value;
 
 /// What sets up a server of Ollama's for a request, and samplers that it no longer has; its clients send them still.
-const WITHOUT_EFFECT: [&str; 19] = [
+pub(crate) const WITHOUT_EFFECT: [&str; 19] = [
     "draft_num_predict",
     "embedding_only",
     "f16_kv",
@@ -29,7 +29,7 @@ const WITHOUT_EFFECT: [&str; 19] = [
     "vocab_only",
 ];
 /// What makes a difference where text is made.
-const OF_ANSWERS: [&str; 12] = [
+pub(crate) const OF_ANSWERS: [&str; 12] = [
     "frequency_penalty",
     "min_p",
     "num_predict",

@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// Most likely tokens that can be asked for.
 pub(crate) const MOST_LOGPROBS: usize = 20;
 /// What clients send that has no meaning on one's own machine.
-const WITHOUT_EFFECT: [&str; 7] =
+pub(crate) const WITHOUT_EFFECT: [&str; 7] =
     ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity"];
 
 /// A request, read.

@@ -8,7 +8,7 @@ use ingle_text::Message;
 use serde_json::{Map, Value};
 
 /// Efforts that templates know.
-const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
+pub(crate) const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /// Fields of messages that templates read beside those that all messages have.
 const FOR_TEMPLATES: [&str; 3] = ["prefix", "tool_responses", "tools"];

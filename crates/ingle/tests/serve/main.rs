@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod mistakes;
 mod ollama;
+mod openapi;
 mod rerank;
 mod responses;
 mod several;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use store::Stored;
 
 /// What clients send that has no meaning on one's own machine.
-const WITHOUT_EFFECT: [&str; 7] = [
+pub(crate) const WITHOUT_EFFECT: [&str; 7] = [
     "include",
     "prompt_cache_key",
     "prompt_cache_retention",
