@@ -237,6 +237,8 @@ impl Models {
         // one whose files were overwritten has to be loaded again
         let served = state.loaded.clone().filter(|served| !state.leaving && served.engine.is_intact())?;
         state.users += 1;
+        // what an earlier request said of it was for that one
+        state.keep = self.keep;
         Some(Lease { models: self.clone(), at, served, load: Duration::ZERO })
     }
 

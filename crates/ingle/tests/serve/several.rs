@@ -105,6 +105,11 @@ fn a_model_goes_when_it_was_kept_long_enough() {
     // who asks gets it again
     assert_eq!(keep(json!("1h"))["done_reason"], "load");
     assert_eq!(loaded(&server), ["ember:latest"]);
+    // only for the request that says it
+    keep(json!("100ms"));
+    says(&server, "ember");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(loaded(&server), ["ember:latest"]);
     keep(json!("200ms"));
     server.until("it is gone", |server| loaded(server).is_empty());
     let server = Server::start(&["ember", "--keep-alive", "300ms"]);
