@@ -16,9 +16,12 @@ mod time;
 use crate::app::{App, answer as document};
 use crate::models::Served;
 use crate::problem::Problem;
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::sync::Arc;
 
 /// What names of models end with where nothing else is said.
 const LATEST: &str = ":latest";
@@ -42,7 +45,9 @@ pub(crate) async fn version() -> Response {
 }
 
 /// What would change which models there are.
-pub(crate) async fn not_here(uri: Uri) -> Response {
+pub(crate) async fn not_here(State(app): State<Arc<App>>, uri: Uri, body: Body) -> Response {
+    // who is not listened to to the end gets no answer either: the connection is reset under what is still being sent
+    _ = crate::guard::body(body, app.most_body).await;
     let path: String = uri.path().chars().take(200).collect();
     let message = format!(
         "{path} is not here yet: the models are those that the server was started with; to have another one, start it \
