@@ -1,5 +1,6 @@
 //! Developer chores, each a module; the binary `xtask` runs them.
 
+pub mod bodies;
 pub mod clients;
 pub mod ember_eval;
 pub mod emulated;

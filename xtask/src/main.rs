@@ -42,6 +42,24 @@ enum Chore {
         #[arg(default_values = ["kernels", "matrix"])]
         filters: Vec<String>,
     },
+    /// Random and mutated bodies to all routes of a server, which has to bear them. Build the program first (`cargo build`).
+    Bodies {
+        /// Another program than target/debug/ingle.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// Requests.
+        #[arg(short = 'n', long, default_value_t = 1_000_000)]
+        count: u64,
+        /// The number of the first request.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// What they are made from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Clients at a time.
+        #[arg(short, long, default_value_t = 8)]
+        clients: usize,
+    },
     /// Other people's clients, installed from their registries, against the server.
     Clients,
     /// Clients at a server, whose every stream must say what its request says alone: a table of times. Build the program
@@ -147,6 +165,10 @@ fn main() -> Result<()> {
         Chore::Errors { folder } => xtask::errors::errors(&folder),
         Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
         Chore::Emulated { cpu, filters } => xtask::emulated::emulated(&cpu, &filters),
+        Chore::Bodies { binary, count, first, seed, clients } => {
+            let binary = binary.as_deref();
+            xtask::bodies::bodies(&xtask::bodies::Options { binary, count, first, seed, clients })
+        }
         Chore::Clients => xtask::clients::clients(),
         Chore::Load { model, binary, clients, seconds, tokens, requests } => {
             let (model, binary, clients) = (&model[..], binary.as_deref(), &clients[..]);

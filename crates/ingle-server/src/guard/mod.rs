@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use keys::{Key, Role};
 use limits::Turn;
 use std::sync::Arc;
@@ -179,39 +179,46 @@ fn preflight() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
+/// Of a body that is too large, so many times the limit is listened to and thrown away: a connection that is closed under what
+/// is still being sent is reset, and the client never reads why.
+const HEARD_OUT: usize = 4;
+
 /// A body of no more than `most` bytes, arrived in time.
 ///
 /// # Errors
 /// One that is too large, too slow or cut off.
 pub(crate) async fn body(body: Body, most: usize) -> Result<Bytes, Problem> {
-    let read = axum::body::to_bytes(body, most);
-    match tokio::time::timeout(BODY_TIME, read).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_long(&error) => Err(Problem::with_status(
+    let read = async {
+        let (mut parts, mut kept, mut length) = (body.into_data_stream(), Vec::new(), 0usize);
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|_| Problem::invalid("the body was cut off"))?;
+            length = length.saturating_add(part.len());
+            if length <= most {
+                kept.extend_from_slice(&part);
+            } else if length > most.saturating_mul(HEARD_OUT) {
+                break;
+            } else {
+                kept = Vec::new();
+            }
+        }
+        if length <= most {
+            return Ok(kept.into());
+        }
+        Err(Problem::with_status(
             StatusCode::PAYLOAD_TOO_LARGE,
             "request_too_large",
             format!(
                 "the body has more than {most} bytes; send less, or start the server with a larger --max-body"
             ),
-        )),
-        Ok(Err(_)) => Err(Problem::invalid("the body was cut off")),
-        Err(_) => Err(Problem::with_status(
+        ))
+    };
+    tokio::time::timeout(BODY_TIME, read).await.unwrap_or_else(|_| {
+        Err(Problem::with_status(
             StatusCode::REQUEST_TIMEOUT,
             "timeout_error",
             format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
-        )),
-    }
-}
-
-fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+        ))
+    })
 }
 
 #[cfg(test)]

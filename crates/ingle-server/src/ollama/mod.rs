@@ -17,10 +17,12 @@ use crate::app::{App, answer as document};
 use crate::guard::{Client, may_manage};
 use crate::models::Lease;
 use crate::problem::Problem;
-use axum::extract::Extension;
+use axum::body::Body;
+use axum::extract::{Extension, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::sync::Arc;
 
 /// An error as its clients expect it.
 pub(crate) fn error(problem: Problem) -> Response {
@@ -41,7 +43,14 @@ pub(crate) async fn version() -> Response {
 }
 
 /// What would change which models there are.
-pub(crate) async fn not_here(Extension(client): Extension<Client>, uri: Uri) -> Response {
+pub(crate) async fn not_here(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    uri: Uri,
+    body: Body,
+) -> Response {
+    // who is not listened to to the end gets no answer either: the connection is reset under what is still being sent
+    _ = crate::guard::body(body, app.most_body).await;
     if let Err(problem) = may_manage(&client) {
         return error(problem);
     }

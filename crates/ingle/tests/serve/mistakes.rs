@@ -84,6 +84,15 @@ fn bodies_that_are_not_text_too_large_or_cut_off_are_refused() {
 }
 
 #[test]
+fn a_body_that_is_far_too_large_is_heard_out_so_that_its_client_reads_why() {
+    let server = Server::start(&["ember", "--max-body", "4MB"]);
+    let json = ["Content-Type: application/json"];
+    let large = "x".repeat(14_000_000);
+    let error = server.send("POST", "/v1/chat/completions", &json, &large).error(413);
+    assert!(error["message"].as_str().unwrap().contains("--max-body"), "{error}");
+}
+
+#[test]
 fn half_closed_and_garbage_connections_harm_nobody() {
     let server = Server::ember();
     let mut half = server.connect();

@@ -452,3 +452,10 @@ fn what_changes_the_models_is_not_here_yet() {
     assert_eq!(server.send("HEAD", "/api/blobs/sha256:00", &[], "").status, 501);
     refused(&server.get("/api/pull"), 405);
 }
+
+#[test]
+fn large_requests_for_what_is_not_here_are_answered_and_not_cut_off() {
+    let server = Server::ember();
+    let error = refused(&server.ollama("create", json!({"model": "m", "system": "x".repeat(12 << 20)})), 501);
+    assert!(error.contains("ingle serve MODEL"), "{error}");
+}

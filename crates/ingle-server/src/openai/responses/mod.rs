@@ -17,7 +17,8 @@ use crate::stream::{self, Chunks, Framing};
 use crate::truncate::Truncate;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::response::Response;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use ingle_engine::constraint::Form;
 use ingle_engine::{EndReason, EngineError, Outcome};
 use output::Output;
@@ -258,7 +259,7 @@ pub(crate) async fn one(
     Path(id): Path<String>,
 ) -> Response {
     match app.responses.find(&id, &owner(&app, &client)) {
-        Some(stored) => answer(&stored.document),
+        Some(stored) => ([(header::CONTENT_TYPE, "application/json")], stored.document).into_response(),
         None => openai::error(gone(&id)),
     }
 }
@@ -367,7 +368,7 @@ impl Making {
             let mut messages = std::mem::take(&mut self.messages);
             messages.extend(items::of_answer(&self.output.items));
             let (id, owner) = (self.frame.id.clone(), self.owner.clone());
-            self.app.responses.keep(Stored::new(id, owner, messages, document.clone()));
+            self.app.responses.keep(&Stored { id, owner, messages, document: document.to_string() });
         }
         document
     }
