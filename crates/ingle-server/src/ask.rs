@@ -188,11 +188,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Vectors of texts. Waits for them.
+/// Vectors of texts. Whoever stops waiting for them cancels them.
 ///
 /// # Errors
 /// What the engine refuses.
-pub(crate) fn embed(
+pub(crate) async fn embed(
     served: &Served,
     texts: Vec<String>,
     options: EmbedOptions,
@@ -202,7 +202,10 @@ pub(crate) fn embed(
         record.model(&served.id);
         texts.iter().for_each(|text| record.asked(|| text.clone()));
     }
-    let vectors = served.engine.embed(texts, options)?;
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let on_end = Box::new(move |vectors| _ = reply.send(vectors));
+    let _ticket = served.engine.submit_texts(texts, options, on_end)?;
+    let vectors = answer.await.map_err(|_| EngineError::Gone)??;
     if let Some(record) = record {
         record.count(vectors.iter().map(|vector| vector.tokens).sum(), 0, 0);
     }

@@ -94,6 +94,8 @@ pub(crate) struct Models {
     freed: Condvar,
     /// Held while one is loaded.
     loading: Mutex<()>,
+    /// The turn to load one.
+    turn: tokio::sync::Mutex<()>,
     /// How long they stay, where a request does not say.
     keep: Keep,
     pub(crate) loads: AtomicU64,
@@ -159,6 +161,7 @@ impl Models {
             offers,
             freed: Condvar::new(),
             loading: Mutex::new(()),
+            turn: tokio::sync::Mutex::new(()),
             keep,
             loads: AtomicU64::new(0),
             unloads: AtomicU64::new(0),
@@ -218,17 +221,13 @@ impl Models {
         if let Some(lease) = self.leased(at) {
             return Ok(lease);
         }
+        // those that wait take no thread
+        let _one_at_a_time = self.turn.lock().await;
+        if let Some(lease) = self.leased(at) {
+            return Ok(lease);
+        }
         let models = self.clone();
         blocking(move || models.loaded_lease(at)).await
-    }
-
-    /// The same on a thread that may wait.
-    ///
-    /// # Errors
-    /// As [`lease`](Models::lease).
-    pub(crate) fn lease_here(self: &Arc<Models>, name: Option<&str>) -> Result<Lease, Problem> {
-        let at = self.named(name)?;
-        self.leased(at).map_or_else(|| self.loaded_lease(at), Ok)
     }
 
     /// A lease of what is loaded and stays.

@@ -4,6 +4,7 @@ use crate::app::{App, answer};
 use crate::ask::{self, blocking};
 use crate::fields::Fields;
 use crate::guard;
+use crate::models::Lease;
 use crate::openai;
 use crate::problem::Problem;
 use axum::body::Body;
@@ -33,14 +34,13 @@ pub(crate) async fn openapi() -> Response {
 
 /// Text to tokens: `{content, model?, add_special?, parse_special?, with_pieces?}`.
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Response {
-    respond(app, body, |app, mut fields| {
-        let (model, text) = (fields.optional::<String>("model")?, fields.required::<String>("content")?);
+    respond(app, body, |lease, mut fields| {
+        let text = fields.required::<String>("content")?;
         let special = fields.optional("add_special")?.unwrap_or(false);
         let parse = fields.optional("parse_special")?.unwrap_or(true);
         let pieces = fields.optional("with_pieces")?.unwrap_or(false);
         let warnings = fields.finish()?;
-        let served = app.models.lease_here(model.as_deref())?;
-        let tokenizer = served.engine.language().tokenizer();
+        let tokenizer = lease.engine.language().tokenizer();
         let specials = if parse { Specials::Parse } else { Specials::AsText };
         let ids = match special {
             true => tokenizer.encode_with_bos(&text, specials),
@@ -62,11 +62,10 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Respons
 
 /// Tokens to text: `{tokens, model?}`.
 pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Response {
-    respond(app, body, |app, mut fields| {
-        let (model, tokens) = (fields.optional::<String>("model")?, fields.required::<Vec<u32>>("tokens")?);
+    respond(app, body, |lease, mut fields| {
+        let tokens = fields.required::<Vec<u32>>("tokens")?;
         let warnings = fields.finish()?;
-        let served = app.models.lease_here(model.as_deref())?;
-        let text = served.engine.language().tokenizer().decode(&tokens).map_err(EngineError::from)?;
+        let text = lease.engine.language().tokenizer().decode(&tokens).map_err(EngineError::from)?;
         Ok(with_warnings(json!({"content": text}), warnings))
     })
     .await
@@ -75,12 +74,10 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Body) -> Respo
 /// A conversation as the model's template writes it: `{messages, model?, tools?, chat_template_kwargs?,
 /// reasoning_effort?, continue_final_message?, add_generation_prompt?}`.
 pub(crate) async fn apply_template(State(app): State<Arc<App>>, body: Body) -> Response {
-    respond(app, body, |app, mut fields| {
-        let model = fields.optional::<String>("model")?;
+    respond(app, body, |lease, mut fields| {
         let conversation = openai::messages::conversation(&mut fields)?;
         let mut warnings = fields.finish()?;
-        let served = app.models.lease_here(model.as_deref())?;
-        let language = served.engine.language();
+        let language = lease.engine.language();
         warnings.extend(conversation.variables.unread(language));
         let tokens = ask::tokens(language, &conversation.input())?;
         let text = language.tokenizer().decode(&tokens).map_err(EngineError::from)?;
@@ -100,11 +97,13 @@ pub(crate) fn with_warnings(mut value: Value, warnings: Vec<String>) -> Value {
 async fn respond(
     app: Arc<App>,
     body: Body,
-    work: impl FnOnce(&App, Fields) -> Result<Value, Problem> + Send + 'static,
+    work: impl FnOnce(&Lease, Fields) -> Result<Value, Problem> + Send + 'static,
 ) -> Response {
     let done = async {
         let bytes = guard::body(body, app.most_body).await?;
-        blocking(move || work(&app, Fields::parse(&bytes)?)).await
+        let mut fields = Fields::parse(&bytes)?;
+        let lease = app.models.lease(fields.optional::<String>("model")?.as_deref()).await?;
+        blocking(move || work(&lease, fields)).await
     };
     match done.await {
         Ok(value) => answer(&value),

@@ -146,8 +146,11 @@ impl Serving {
         let ServeOptions { at, tls, keys, insecure, host_names, origins, most_body, keep, .. } = options;
         let ServeOptions { drain, write_time, log, log_prompts, .. } = options;
         let beyond = at.check(keys.is_some() || insecure)?;
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
+            // for templates, texts and grammars: as many as can compute, so that what they use of the memory has a bound
+            .max_blocking_threads(threads)
             .enable_all()
             .thread_name("ingle-http")
             .build()?;

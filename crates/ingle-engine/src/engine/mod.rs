@@ -85,6 +85,9 @@ pub type OnEvent = Box<dyn FnMut(Event) -> Flow + Send>;
 /// Hears once how a request ended.
 pub type OnEnd = Box<dyn FnOnce(Result<Outcome, EngineError>) + Send>;
 
+/// Hears once what became of texts to embed.
+pub type OnVectors = Box<dyn FnOnce(Result<Vec<Embedding>, EngineError>) + Send>;
+
 /// A request that was taken. Dropping it cancels the request, and the memory is free at the next step.
 #[derive(Debug)]
 #[must_use]
@@ -217,14 +220,19 @@ fn kv_bytes(spec: &ModelSpec, format: KvFormat, tokens: usize) -> u64 {
     spec.kv_bytes(tokens.next_multiple_of(PAGE) as u64, kept) as u64
 }
 
+/// Texts to embed.
+struct Texts {
+    texts: Vec<String>,
+    options: EmbedOptions,
+    cancelled: Arc<AtomicBool>,
+    on_end: OnVectors,
+    done: Vec<Embedding>,
+}
+
 /// What the engine's thread is told.
 enum Order {
     Answer(Box<Job>),
-    Embed {
-        texts: Vec<String>,
-        options: EmbedOptions,
-        reply: Sender<Result<Vec<Embedding>, EngineError>>,
-    },
+    Embed(Texts),
     /// Finish what was taken, and say so.
     Drain(Sender<()>),
 }
@@ -333,13 +341,31 @@ impl Engine {
         Ok(Ticket(cancelled))
     }
 
-    /// Vectors of texts, in their order. Waits for them: answers in the making go on meanwhile.
+    /// Vectors of texts, in their order; answers in the making go on meanwhile. `on_end` is called on the engine's thread,
+    /// with an error as of [`Model::embed`] if there is one; it is dropped when the ticket is.
+    ///
+    /// # Errors
+    /// An engine that is gone.
+    pub fn submit_texts(
+        &self,
+        texts: Vec<String>,
+        options: EmbedOptions,
+        on_end: OnVectors,
+    ) -> Result<Ticket, EngineError> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let texts = Texts { texts, options, cancelled: cancelled.clone(), on_end, done: Vec::new() };
+        self.orders.send(Order::Embed(texts)).map_err(|_| EngineError::Gone)?;
+        Ok(Ticket(cancelled))
+    }
+
+    /// The same for whoever can wait.
     ///
     /// # Errors
     /// As [`Model::embed`], and an engine that is gone.
     pub fn embed(&self, texts: Vec<String>, options: EmbedOptions) -> Result<Vec<Embedding>, EngineError> {
         let (reply, answer) = mpsc::channel();
-        self.orders.send(Order::Embed { texts, options, reply }).map_err(|_| EngineError::Gone)?;
+        let on_end = Box::new(move |vectors| _ = reply.send(vectors));
+        let _ticket = self.submit_texts(texts, options, on_end)?;
         answer.recv().map_err(|_| EngineError::Gone)?
     }
 

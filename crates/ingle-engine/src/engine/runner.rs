@@ -5,9 +5,8 @@ use super::drafter::{Drafter, Wanted};
 use super::job::{Job, Place};
 use super::kept::{Kept, shared};
 use super::schedule::{Fairness, Pace, Portion, portions};
-use super::{About, EngineOptions, Guess, Order, Shown, Status};
+use super::{About, EngineOptions, Guess, Order, Shown, Status, Texts};
 use crate::answer::Next;
-use crate::embed::{EmbedOptions, Embedding};
 use crate::error::EngineError;
 use crate::generate::{Flow, prefill_rows};
 use crate::model::Model;
@@ -31,14 +30,6 @@ const TRIES: usize = 4;
 const MOST_KEPT: usize = 512;
 /// How often an engine with nothing to do looks after itself.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// Texts to embed.
-struct Texts {
-    texts: Vec<String>,
-    options: EmbedOptions,
-    reply: Sender<Result<Vec<Embedding>, EngineError>>,
-    done: Vec<Embedding>,
-}
 
 /// All that the thread has.
 pub(super) struct Runner {
@@ -129,9 +120,7 @@ impl Runner {
                     self.fairness.arrives(&job.client);
                     self.waiting.push_back(*job);
                 }
-                Ok(Order::Embed { texts, options, reply }) => {
-                    self.texts.push_back(Texts { texts, options, reply, done: Vec::new() });
-                }
+                Ok(Order::Embed(texts)) => self.texts.push_back(texts),
                 Ok(Order::Drain(reply)) => self.draining.push(reply),
                 Err(RecvTimeoutError::Timeout) if idle => {}
                 Err(RecvTimeoutError::Timeout) => return true,
@@ -159,6 +148,7 @@ impl Runner {
 
     /// Embeds the next few texts.
     fn embed_some(&mut self) {
+        self.texts.retain(|job| !job.cancelled.load(Ordering::Acquire));
         let Some(mut job) = self.texts.pop_front() else { return };
         let first = job.done.len();
         let some = first..job.texts.len().min(first + TEXTS_AT_ONCE);
@@ -166,12 +156,12 @@ impl Runner {
         match self.model.embed(&texts, &job.options, &mut |_, _| {}) {
             Ok(embeddings) => job.done.extend(embeddings),
             Err(error) => {
-                _ = job.reply.send(Err(error.counted_from(first)));
+                (job.on_end)(Err(error.counted_from(first)));
                 return;
             }
         }
         if job.done.len() == job.texts.len() {
-            _ = job.reply.send(Ok(job.done));
+            (job.on_end)(Ok(job.done));
         } else {
             self.texts.push_back(job);
         }

@@ -62,9 +62,9 @@ pub(crate) async fn count_tokens(State(app): State<Arc<App>>, body: Body) -> Res
 
 async fn count(app: Arc<App>, body: Body) -> Result<Response, Problem> {
     let request::Count { model, input, variables, mut warnings } = request::count(fields(&app, body).await?)?;
+    let lease = app.models.lease(model.as_deref()).await?;
     // templates and long texts take their time: others shall not wait for it
     let counted = move || {
-        let lease = app.models.lease_here(model.as_deref())?;
         let language = lease.engine.language();
         warnings.extend(variables.unread(language));
         let tokens = ask::tokens(language, &input)?.len();

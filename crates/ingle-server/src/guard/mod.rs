@@ -79,7 +79,10 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
                 crate::app::refusal(&path, Problem::internal(message))
             })
         }
-        Err(problem) => crate::app::refusal(&path, problem),
+        Err(problem) => {
+            discard(request.into_body()).await;
+            crate::app::refusal(&path, problem)
+        }
     };
     if let Some(origin) = origin.filter(|origin| app.hosts.allows_origin(origin)) {
         let headers = response.headers_mut();
@@ -182,6 +185,19 @@ fn preflight() -> Response {
 /// Of a body that is too large, so many times the limit is listened to and thrown away: a connection that is closed under what
 /// is still being sent is reset, and the client never reads why.
 const HEARD_OUT: usize = 4;
+
+/// Listens to a body that is not wanted, for a while, for the same reason.
+async fn discard(body: Body) {
+    const MOST: usize = 16 << 20;
+    const TIME: Duration = Duration::from_secs(5);
+    let read = async {
+        let (mut parts, mut length) = (body.into_data_stream(), 0usize);
+        while let (true, Some(Ok(part))) = (length < MOST, parts.next().await) {
+            length += part.len();
+        }
+    };
+    _ = tokio::time::timeout(TIME, read).await;
+}
 
 /// A body of no more than `most` bytes, arrived in time.
 ///

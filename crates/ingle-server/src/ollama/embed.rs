@@ -2,7 +2,7 @@
 
 use super::{options, settings};
 use crate::app::{App, answer};
-use crate::ask::blocking;
+use crate::ask::{self, blocking};
 use crate::fields::Fields;
 use crate::models::{Lease, Served};
 use crate::openai::embeddings::MOST_TEXTS;
@@ -19,56 +19,54 @@ use std::time::Instant;
 
 /// `{model, input, truncate?, dimensions?}` to `{model, embeddings, total_duration, load_duration, prompt_eval_count}`.
 pub(crate) async fn embed(State(app): State<Arc<App>>, body: Body) -> Response {
-    respond(app, body, several).await
+    several(&app, body).await.map_or_else(super::error, |value| answer(&value))
 }
 
 /// `{model, prompt}` to `{embedding}`.
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, body: Body) -> Response {
-    respond(app, body, one).await
+    one(&app, body).await.map_or_else(super::error, |value| answer(&value))
 }
 
-async fn respond(app: Arc<App>, body: Body, work: fn(&App, Fields) -> Result<Value, Problem>) -> Response {
-    let done = async {
-        let fields = fields(&app, body).await?;
-        blocking(move || work(&app, fields)).await
-    };
-    done.await.map_or_else(super::error, |value| answer(&value))
-}
-
-fn several(app: &App, mut fields: Fields) -> Result<Value, Problem> {
+async fn several(app: &App, body: Body) -> Result<Value, Problem> {
     let asked = Instant::now();
+    let mut fields = fields(app, body).await?;
     let model: String = fields.required("model")?;
-    let lease = common(app, &model, &mut fields)?;
+    let lease = common(app, &model, &mut fields).await?;
     let texts = texts(fields.optional("input")?)?;
     let truncate = fields.optional("truncate")?.unwrap_or(true);
     let dimensions = fields.number("dimensions", 1, usize::MAX)?;
     let mut warnings = fields.finish()?;
-    let vectors = vectors(&lease, texts, truncate, dimensions, &mut warnings)?;
+    let load = lease.load.as_nanos() as u64;
+    let vectors = vectors(&lease, texts, truncate, dimensions, &mut warnings).await?;
     let tokens: usize = vectors.iter().map(|vector| vector.tokens).sum();
-    let values: Vec<&[f32]> = vectors.iter().map(|vector| vector.values.as_slice()).collect();
-    let document = json!({
-        "model": model,
-        "embeddings": values,
-        "total_duration": asked.elapsed().as_nanos() as u64,
-        "load_duration": lease.load.as_nanos() as u64,
-        "prompt_eval_count": tokens,
-    });
-    Ok(with_warnings(document, warnings))
+    blocking(move || {
+        let values: Vec<&[f32]> = vectors.iter().map(|vector| vector.values.as_slice()).collect();
+        let document = json!({
+            "model": model,
+            "embeddings": values,
+            "total_duration": asked.elapsed().as_nanos() as u64,
+            "load_duration": load,
+            "prompt_eval_count": tokens,
+        });
+        Ok(with_warnings(document, warnings))
+    })
+    .await
 }
 
-fn one(app: &App, mut fields: Fields) -> Result<Value, Problem> {
+async fn one(app: &App, body: Body) -> Result<Value, Problem> {
+    let mut fields = fields(app, body).await?;
     let model: String = fields.required("model")?;
-    let lease = common(app, &model, &mut fields)?;
+    let lease = common(app, &model, &mut fields).await?;
     let prompt: String = fields.optional("prompt")?.unwrap_or_default();
     let mut warnings = fields.finish()?;
     let texts = if prompt.is_empty() { Vec::new() } else { vec![prompt] };
-    let vectors = vectors(&lease, texts, true, None, &mut warnings)?;
+    let vectors = vectors(&lease, texts, true, None, &mut warnings).await?;
     let values = vectors.first().map_or(&[][..], |vector| &vector.values);
     Ok(with_warnings(json!({"embedding": values}), warnings))
 }
 
-fn common(app: &App, model: &str, fields: &mut Fields) -> Result<Lease, Problem> {
-    let lease = super::find_here(app, model)?;
+async fn common(app: &App, model: &str, fields: &mut Fields) -> Result<Lease, Problem> {
+    let lease = super::find(app, model).await?;
     options::for_vectors(fields, lease.engine.about().context)?;
     if let Some(keep) = settings::keep_alive(fields)? {
         fields.warnings.extend(lease.keep(keep));
@@ -99,7 +97,7 @@ fn texts(input: Option<Value>) -> Result<Vec<String>, Problem> {
     }
 }
 
-fn vectors(
+async fn vectors(
     served: &Served,
     texts: Vec<String>,
     truncate: bool,
@@ -112,7 +110,7 @@ fn vectors(
     // as `ingle embed` does: some models say what every text begins with
     let prompt = served.engine.about().prompts.choose(None)?.to_owned();
     let options = EmbedOptions { prompt, truncate, dimensions, ..EmbedOptions::default() };
-    let vectors = crate::ask::embed(served, texts, options)?;
+    let vectors = ask::embed(served, texts, options).await?;
     for (at, vector) in vectors.iter().enumerate().filter(|(_, vector)| vector.left_out > 0) {
         let (number, count) = (at + 1, vector.left_out);
         warnings.push(format!("text {number} is too long: {count} tokens at its end were left out"));

@@ -83,9 +83,3 @@ async fn find(app: &App, name: &str) -> Result<Lease, Problem> {
     named(app, name)?;
     app.models.lease(Some(name)).await
 }
-
-/// The same on a thread that may wait.
-fn find_here(app: &App, name: &str) -> Result<Lease, Problem> {
-    named(app, name)?;
-    app.models.lease_here(Some(name))
-}

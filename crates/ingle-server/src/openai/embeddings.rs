@@ -2,7 +2,7 @@
 
 use super::fields;
 use crate::app::{App, answer};
-use crate::ask::blocking;
+use crate::ask::{self, blocking};
 use crate::models::Served;
 use crate::openai;
 use crate::plain::with_warnings;
@@ -38,13 +38,18 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
     };
     fields.without_effect(&["user"]);
     let mut warnings = fields.finish()?;
+    let lease = app.models.lease(model.as_deref()).await?;
+    let served = lease.clone();
+    let (texts, warnings) = blocking(move || {
+        let texts = texts(&lease, input, &mut warnings)?;
+        Ok((texts, warnings))
+    })
+    .await?;
+    // as `ingle embed` does: some models say what every text begins with
+    let prompt = served.engine.about().prompts.choose(None)?.to_owned();
+    let options = EmbedOptions { prompt, dimensions, ..EmbedOptions::default() };
+    let embeddings = ask::embed(&served, texts, options).await?;
     blocking(move || {
-        let served = app.models.lease_here(model.as_deref())?;
-        let texts = texts(&served, input, &mut warnings)?;
-        // as `ingle embed` does: some models say what every text begins with
-        let prompt = served.engine.about().prompts.choose(None)?.to_owned();
-        let options = EmbedOptions { prompt, dimensions, ..EmbedOptions::default() };
-        let embeddings = crate::ask::embed(&served, texts, options)?;
         let tokens: usize = embeddings.iter().map(|embedding| embedding.tokens).sum();
         let data: Vec<Value> = embeddings
             .iter()

@@ -7,7 +7,7 @@
 use super::embeddings::MOST_TEXTS;
 use super::fields;
 use crate::app::{App, answer};
-use crate::ask::blocking;
+use crate::ask::{self, blocking};
 use crate::fields::Fields;
 use crate::openai;
 use crate::plain::with_warnings;
@@ -85,16 +85,17 @@ pub(crate) async fn rerank(State(app): State<Arc<App>>, body: Body) -> Response 
 
 async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
     let (request, warnings) = read(fields(&app, body).await?)?;
+    let Rerank { model, query, documents, top, repeat, plain } = request;
+    let served = app.models.lease(model.as_deref()).await?;
+    let prompts = &served.engine.about().prompts;
+    let embed = async |texts: Vec<String>, names: [&str; 2]| {
+        let options = EmbedOptions { prompt: prompt(prompts, names)?, ..EmbedOptions::default() };
+        Ok::<_, Problem>(ask::embed(&served, texts, options).await?)
+    };
+    let query = embed(vec![query], ["query", "question"]).await?;
+    let vectors = embed(documents.clone(), ["document", "passage"]).await?;
+    let id = served.id.clone();
     blocking(move || {
-        let Rerank { model, query, documents, top, repeat, plain } = request;
-        let served = app.models.lease_here(model.as_deref())?;
-        let prompts = &served.engine.about().prompts;
-        let embed = |texts: Vec<String>, names: [&str; 2]| {
-            let options = EmbedOptions { prompt: prompt(prompts, names)?, ..EmbedOptions::default() };
-            Ok::<_, Problem>(crate::ask::embed(&served, texts, options)?)
-        };
-        let query = embed(vec![query], ["query", "question"])?;
-        let vectors = embed(documents.clone(), ["document", "passage"])?;
         let mut scores: Vec<(usize, f64)> =
             vectors.iter().map(|vector| cosine(&query[0].values, &vector.values)).enumerate().collect();
         // equal documents stay in their order
@@ -115,7 +116,7 @@ async fn respond(app: Arc<App>, body: Body) -> Result<Value, Problem> {
         }
         let tokens: usize = query.iter().chain(&vectors).map(|vector| vector.tokens).sum();
         let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
-        let document = json!({"object": "list", "model": served.id, "results": results, "usage": usage});
+        let document = json!({"object": "list", "model": id, "results": results, "usage": usage});
         Ok(with_warnings(document, warnings))
     })
     .await
