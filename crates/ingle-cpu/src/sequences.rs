@@ -1,5 +1,7 @@
 //! The sequences an executor holds, and the checks every step starts with.
+#![allow(unsafe_code)] // threads change sequences of their own
 
+use crate::pool::{Pool, Shares};
 use ingle_model::executor::{Batch, ExecutorError, LogitRows, SequenceId};
 use ingle_model::spec::ModelSpec;
 use std::ops::Range;
@@ -77,6 +79,39 @@ impl<Kv> Sequences<Kv> {
 
     pub(crate) fn get_mut(&mut self, id: SequenceId) -> Result<&mut Sequence<Kv>, ExecutorError> {
         self.places.get_mut(id.0 as usize).and_then(Option::as_mut).ok_or(ExecutorError::Sequence(id.0))
+    }
+
+    /// Changes the caches of the slices of a step, which [`place`](Self::place) has looked up, one thread each.
+    ///
+    /// # Errors
+    /// A slice whose sequence is not open, or comes twice; nothing has changed then.
+    pub(crate) fn change(
+        &mut self,
+        pool: &Pool,
+        placed: &[Placed],
+        change: &(impl Fn(&mut Kv, &Placed) + Sync),
+    ) -> Result<(), ExecutorError>
+    where
+        Kv: Send,
+    {
+        for (at, slice) in placed.iter().enumerate() {
+            let id = slice.sequence;
+            if self.get(id).is_none() || placed[..at].iter().any(|earlier| earlier.sequence == id) {
+                return Err(ExecutorError::Sequence(id.0));
+            }
+        }
+        let places = Shares::new(&mut self.places);
+        pool.for_chunks(placed.len(), 1, &|_, range| {
+            for slice in &placed[range] {
+                let at = slice.sequence.0 as usize;
+                // SAFETY: each slice belongs to one task, and no other has the same sequence, as was just looked up.
+                let place = unsafe { places.range(at..at + 1) };
+                if let Some(sequence) = &mut place[0] {
+                    change(&mut sequence.kv, slice);
+                }
+            }
+        });
+        Ok(())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Sequence<Kv>> {

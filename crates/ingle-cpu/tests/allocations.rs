@@ -109,16 +109,17 @@ fn a_step_allocates_nothing() {
             let mut step =
                 |at: u32| feed(&mut model, &sequences[..together], at * 17 % vocabulary, &mut output);
             (0..4).for_each(&mut step);
-            // a thread may take memory of its own when it has its first turn at a kind of task, which may come late
-            let counts = [4..12, 12..20, 20..28].map(|steps: std::ops::Range<u32>| {
+            // a thread takes memory of its own when it has its first turn at a kind of task, which on a busy machine comes
+            // late; what every token takes shows most of the time
+            let counts = [4, 8, 12, 16, 20, 24].map(|first: u32| {
                 COUNT.store(0, Ordering::Relaxed);
                 COUNTS.store(true, Ordering::Relaxed);
-                steps.for_each(&mut step);
+                (first..first + 4).for_each(&mut step);
                 COUNTS.store(false, Ordering::Relaxed);
                 COUNT.load(Ordering::Relaxed)
             });
-            if counts.iter().all(|&count| count > 0) || counts.iter().sum::<usize>() > 8 {
-                guilty.push(format!("{name}: {counts:?} allocations in 8 steps each of {together} rows"));
+            if counts.iter().filter(|&&count| count > 0).count() > counts.len() / 2 {
+                guilty.push(format!("{name}: {counts:?} allocations in 4 steps each of {together} rows"));
             }
         }
     }

@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 /// For one input row.
 static ONE: LazyLock<usize> = LazyLock::new(measured);
 /// For several: there is so much to compute on a line that no processor's own prefetchers look far enough, and without,
-/// waiting and computing take turns. Zen 4 gains 30 to 70 % with 2 to 8 rows of Q4_K, as much with 2 as with 4 KiB.
-const SEVERAL: usize = 4 * 1024;
+/// waiting and computing take turns. Into the second-level cache: the first takes too few requests at a time for a slow
+/// memory. Zen 4 gains 30 to 70 % with 2 to 8 rows of Q4_K, half as much from 4 KiB as from 8 or 16.
+const SEVERAL: usize = 8 * 1024;
 
 /// Bytes ahead with that many input rows, zero where the processor's own prefetchers do better alone.
 #[inline]

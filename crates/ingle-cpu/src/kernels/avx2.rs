@@ -318,4 +318,8 @@ impl<D: Dots> Lanes for Avx2<D> {
     unsafe fn prefetch(at: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
+    #[inline(always)]
+    unsafe fn prefetch_second(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
 }

@@ -275,4 +275,8 @@ impl<T: LookUp> Lanes for Avx512<T> {
     unsafe fn prefetch(at: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
+    #[inline(always)]
+    unsafe fn prefetch_second(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
 }

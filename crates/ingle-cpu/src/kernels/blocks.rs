@@ -260,11 +260,11 @@ unsafe fn multiply_rows<L: Lanes, F: Format, const M: usize>(
     let mut results = [L::splat_f(0.0); M];
     let (mut line, mut b) = (weights, 0);
     while b < blocks {
-        prefetch::<L>(line, ahead, 1);
+        prefetch::<L, M>(line, ahead, 1);
         touch(line, 1);
         let (mut scale, mut at) = (line, line.add(LINE));
         for _ in 0..run.min(blocks - b) {
-            prefetch::<L>(at, ahead, F::LAYOUT.numbers / LINE);
+            prefetch::<L, M>(at, ahead, F::LAYOUT.numbers / LINE);
             add_block::<L, F, M>(scale, at, b, &own, &mut results);
             (scale, at) = (scale.add(F::LAYOUT.scale), at.add(F::LAYOUT.numbers));
             b += 1;

@@ -77,7 +77,7 @@ unsafe fn multiply_rows<L: Lanes, S: Stored, const M: usize>(
     let whole = columns - columns % STEP;
     for k in (0..whole).step_by(STEP) {
         let at = weights.add(k * GROUP * S::BYTES);
-        prefetch::<L>(at, ahead, STEP * GROUP * S::BYTES / LINE);
+        prefetch::<L, M>(at, ahead, STEP * GROUP * S::BYTES / LINE);
         for step in 0..STEP {
             let weight = S::load::<L>(at.add(step * GROUP * S::BYTES));
             for m in 0..M {

@@ -107,6 +107,8 @@ pub(super) trait Lanes: Copy {
 
     /// Asks for the cache line at any address, even a bad one.
     unsafe fn prefetch(at: *const u8);
+    /// The same, into the second-level cache only, which takes more requests at a time.
+    unsafe fn prefetch_second(at: *const u8);
 }
 
 /// One function with the features of an instruction set around a text that is inlined into it.
@@ -333,12 +335,16 @@ macro_rules! by_rows {
 }
 pub(super) use by_rows;
 
-/// Asks for `lines` lines, `ahead` of `at`; for none if that is zero.
+/// Asks for `lines` lines, `ahead` of `at`, for `M` input rows; for none if that is zero.
 #[inline(always)]
-pub(super) unsafe fn prefetch<L: Lanes>(at: *const u8, ahead: usize, lines: usize) {
+pub(super) unsafe fn prefetch<L: Lanes, const M: usize>(at: *const u8, ahead: usize, lines: usize) {
     if ahead > 0 {
         for line in 0..lines {
-            unsafe { L::prefetch(at.wrapping_add(ahead + line * LINE)) };
+            let line = at.wrapping_add(ahead + line * LINE);
+            match M {
+                1 => unsafe { L::prefetch(line) },
+                _ => unsafe { L::prefetch_second(line) },
+            }
         }
     }
 }

@@ -111,6 +111,7 @@ impl<'a> FloatRows<'a> {
     }
 
     /// The `count` rows from `first` on.
+    #[inline]
     pub fn slice(&self, first: usize, count: usize) -> FloatRows<'a> {
         let columns = self.columns;
         FloatRows { columns, values: &self.values[first * columns..(first + count) * columns] }
@@ -149,6 +150,7 @@ impl<'a, const BLOCK: usize> Int8Rows<'a, BLOCK> {
     }
 
     /// The `count` rows from `first` on.
+    #[inline]
     pub fn slice(&self, first: usize, count: usize) -> Int8Rows<'a, BLOCK> {
         let (columns, last) = (self.columns, first + count);
         let (scales, sums) = (columns / BLOCK, columns / Self::SUM);

@@ -432,4 +432,8 @@ impl<D: Dots> Lanes for Neon<D> {
     unsafe fn prefetch(_at: *const u8) {
         // The intrinsic is not stable in Rust yet; these processors look far ahead by themselves.
     }
+    #[inline(always)]
+    unsafe fn prefetch_second(_at: *const u8) {
+        // As above.
+    }
 }

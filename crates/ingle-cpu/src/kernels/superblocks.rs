@@ -52,7 +52,7 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
     let mut at = weights;
     for s in 0..blocks {
         let block = at;
-        prefetch::<L>(block, ahead, NUMBERS / LINE);
+        prefetch::<L, M>(block, ahead, NUMBERS / LINE);
         touch(block, 1);
         let (scale_lines, minima) = scales_and_minima::<L>(block.add(SCALE_LINES));
         let dmin = L::load_f16(block.add(32));
@@ -69,16 +69,16 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
         at = at.add(NUMBERS);
         for mut scale_bytes in scale_lines {
             for _ in 0..four {
-                prefetch::<L>(at, ahead, vectors);
+                prefetch::<L, M>(at, ahead, vectors);
                 let scale = L::and(scale_bytes, L::splat(255));
                 if M == 1 && !FIFTH {
                     let sum = dot_nibbles::<L>(L::splat(0), at, values);
                     dots[0] = L::add(dots[0], L::mul(sum, scale));
                 } else {
                     let numbers = if FIFTH { five_bits::<L>(at) } else { nibbles::<L>(at) };
+                    let sums = dot_rows::<L, 8, M>([L::splat(0); M], &numbers, values, columns);
                     for m in 0..M {
-                        let sum = dot_32::<L>(L::splat(0), &numbers, values.add(m * columns));
-                        dots[m] = L::add(dots[m], L::mul(sum, scale));
+                        dots[m] = L::add(dots[m], L::mul(sums[m], scale));
                     }
                 }
                 scale_bytes = L::shr(scale_bytes, 8);
@@ -183,6 +183,36 @@ pub(super) unsafe fn dot_32<L: Lanes>(
     L::add(even, odd)
 }
 
+/// `sums +` the products of `N * 4` columns of small numbers with as many activations of each row. Many rows keep the
+/// multipliers at work with one chain each, few need two.
+#[inline(always)]
+unsafe fn dot_rows<L: Lanes, const N: usize, const M: usize>(
+    mut sums: [L::Ints; M],
+    numbers: &[L::Ints; N],
+    activations: *const i8,
+    columns: usize,
+) -> [L::Ints; M] {
+    if M >= 4 {
+        for t in 0..N {
+            for m in 0..M {
+                let four = broadcast::<L>(activations.add(m * columns), t);
+                sums[m] = L::dot(sums[m], numbers[t], four);
+            }
+        }
+        return sums;
+    }
+    for m in 0..M {
+        let row = activations.add(m * columns);
+        let mut odd = L::splat(0);
+        for t in 0..N / 2 {
+            sums[m] = L::dot(sums[m], numbers[2 * t], broadcast::<L>(row, 2 * t));
+            odd = L::dot(odd, numbers[2 * t + 1], broadcast::<L>(row, 2 * t + 1));
+        }
+        sums[m] = L::add(sums[m], odd);
+    }
+    sums
+}
+
 /// 16 columns of 6-bit numbers: 2 nibble vectors and one of upper bits.
 #[inline(always)]
 pub(super) unsafe fn six_bits<L: Lanes>(at: *const u8) -> [L::Ints; 4] {
@@ -218,36 +248,42 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
     let (ahead, four) = (ahead(M), turns(4));
     let mut values = input.values.as_ptr().add(first * columns);
     let scales = input.scales.as_ptr().add(first * blocks);
-    let mut sums = input.sums.as_ptr().add(first * blocks * 16);
+    let mut row_sums = input.sums.as_ptr().add(first * blocks * 16);
     let mut results = [L::splat_f(0.0); M];
     let mut at = weights;
     for s in 0..blocks {
         let block = at;
-        prefetch::<L>(block, ahead, Q6_K_NUMBERS / LINE);
+        prefetch::<L, M>(block, ahead, Q6_K_NUMBERS / LINE);
         touch(block, Q6_K_NUMBERS / LINE);
-        let mut dots = [L::splat(0); M];
+        // what undoes that the numbers are too large by 32, for several rows of all spans at once
+        let mut starts = [[0; 16]; M];
+        for m in 0..if M > 1 { M } else { 0 } {
+            let negative = L::mul(L::load(row_sums.add(m * blocks * 16).cast()), L::splat(-32));
+            L::store_f(starts[m].as_mut_ptr().cast(), L::from_bits(negative));
+        }
+        let (mut dots, mut span) = ([L::splat(0); M], 0);
         at = at.add(Q6_K_NUMBERS);
         for line in 0..4 {
             let mut scale_bytes = L::load(block.add(Q6_K_SCALES + line * LINE));
             for _ in 0..four {
-                prefetch::<L>(at, ahead, 3);
+                prefetch::<L, M>(at, ahead, 3);
                 let numbers = six_bits::<L>(at);
                 let scale = signed_byte::<L>(scale_bytes);
+                let mut sums = [L::splat(0); M];
                 for m in 0..M {
-                    let values = values.add(m * columns);
-                    let mut even = start::<L>(32, sums.add(m * blocks * 16));
-                    let mut odd = L::splat(0);
-                    for t in 0..2 {
-                        even = L::dot(even, numbers[2 * t], broadcast::<L>(values, 2 * t));
-                        odd = L::dot(odd, numbers[2 * t + 1], broadcast::<L>(values, 2 * t + 1));
-                    }
-                    dots[m] = L::add(dots[m], L::mul(L::add(even, odd), scale));
+                    sums[m] =
+                        if M > 1 { L::splat(starts[m][span]) } else { start::<L>(32, row_sums.add(span)) };
+                }
+                let sums = dot_rows::<L, 4, M>(sums, &numbers, values, columns);
+                for m in 0..M {
+                    dots[m] = L::add(dots[m], L::mul(sums[m], scale));
                 }
                 scale_bytes = L::shr(scale_bytes, 8);
                 at = at.add(3 * LINE);
-                (values, sums) = (values.add(16), sums.add(1));
+                (values, span) = (values.add(16), span + 1);
             }
         }
+        row_sums = row_sums.add(16);
         let d = L::load_f(block.cast());
         for m in 0..M {
             let value = L::mul_f(L::to_floats(dots[m]), d);
@@ -285,13 +321,13 @@ unsafe fn iq4_xs_rows<L: Lanes, const M: usize>(
     let mut at = weights;
     for s in 0..blocks {
         let block = at;
-        prefetch::<L>(block, ahead, IQ4_XS_NUMBERS / LINE);
+        prefetch::<L, M>(block, ahead, IQ4_XS_NUMBERS / LINE);
         touch(block, IQ4_XS_NUMBERS / LINE);
         let mut dots = [L::splat(0); M];
         at = at.add(IQ4_XS_NUMBERS);
         for mut scale_bytes in iq4_xs_scales::<L>(block) {
             for _ in 0..four {
-                prefetch::<L>(at, ahead, 4);
+                prefetch::<L, M>(at, ahead, 4);
                 let numbers = looked_up::<L>(at, const { &raised(IQ4_NL_VALUES, 128) });
                 // the 6-bit number in a byte's lower bits, signed
                 let scale = L::sar(L::shl(scale_bytes, 26), 26);

@@ -53,9 +53,6 @@ pub struct Bucket {
     pub rows: Range<usize>,
 }
 
-/// Fills a tile: of the weights of a group and so many input rows from the given one on.
-type Run<'a> = &'a dyn Fn(&[u8], usize, usize, &mut Tile);
-
 thread_local! {
     /// A decoded row of a generic matrix.
     static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -241,26 +238,26 @@ fn multiply_groups(
         return multiply_tiles(cpu, kernel, input.panels, &input_rows, matrix, groups, out);
     }
     let input = input.rows;
-    let each = |input_row_bytes: usize, run: Run<'_>| {
-        for_tiles(matrix, out, input_rows.clone(), input_row_bytes, groups.clone(), run);
-    };
     match kernels.group(matrix.layout.format) {
         Some(GroupKernel::Superblock(kernel)) => {
             let rows = input.blocks_of_256();
-            each(columns, &|weights, first, count, tile| {
-                kernels.run_superblock(kernel, weights, rows.slice(first, count), tile);
+            let slice = |first, count| rows.slice(first, count);
+            for_tiles(matrix, out, input_rows, columns, groups, slice, |weights, rows, tile| {
+                kernels.run_superblock(kernel, weights, rows, tile);
             });
         }
         Some(GroupKernel::Block(kernel)) => {
             let rows = input.blocks_of_32();
-            each(columns, &|weights, first, count, tile| {
-                kernels.run_block(kernel, weights, rows.slice(first, count), tile);
+            let slice = |first, count| rows.slice(first, count);
+            for_tiles(matrix, out, input_rows, columns, groups, slice, |weights, rows, tile| {
+                kernels.run_block(kernel, weights, rows, tile);
             });
         }
         Some(GroupKernel::Float(kernel)) => {
             let rows = input.floats();
-            each(4 * columns, &|weights, first, count, tile| {
-                kernels.run_float(kernel, weights, rows.slice(first, count), tile);
+            let slice = |first, count| rows.slice(first, count);
+            for_tiles(matrix, out, input_rows, 4 * columns, groups, slice, |weights, rows, tile| {
+                kernels.run_float(kernel, weights, rows, tile);
             });
         }
         None => multiply_generic(cpu, input, input_rows, matrix, groups, out),
@@ -268,14 +265,16 @@ fn multiply_groups(
 }
 
 /// Runs a kernel over groups and input rows, so that the input rows stay in cache from group to group and the weights
-/// of a group from one batch of input rows to the next.
-fn for_tiles(
+/// of a group from one batch of input rows to the next. `slice` gives so many input rows from the given one on, `run`
+/// fills a tile with the products of a group's weights and such rows.
+fn for_tiles<R: Copy>(
     matrix: View<'_>,
     out: &Shares<'_, f32>,
     input_rows: Range<usize>,
     row_bytes: usize,
     groups: Range<usize>,
-    run: Run<'_>,
+    slice: impl Fn(usize, usize) -> R,
+    run: impl Fn(&[u8], R, &mut Tile),
 ) {
     let rows = matrix.layout.rows;
     let at_once = (INPUT_BYTES / row_bytes.max(1)).next_multiple_of(BATCH).max(BATCH);
@@ -287,13 +286,17 @@ fn for_tiles(
             let columns = group * GROUP..rows.min((group + 1) * GROUP);
             for first in (first_row..last_row).step_by(BATCH) {
                 let count = BATCH.min(last_row - first);
-                run(weights, first, count, &mut tile);
+                run(weights, slice(first, count), &mut tile);
                 for (m, results) in tile[..count].iter().enumerate() {
                     let start = (first + m) * rows;
                     // SAFETY: no other thread has this group of this matrix for these input rows, and ranges of other
                     // groups and rows do not overlap this one.
                     let out = unsafe { out.range(start + columns.start..start + columns.end) };
-                    out.copy_from_slice(&results[..columns.len()]);
+                    match out.first_chunk_mut::<GROUP>() {
+                        // of a known size: a move, no call
+                        Some(whole) => *whole = *results,
+                        None => out.copy_from_slice(&results[..columns.len()]),
+                    }
                 }
             }
         }

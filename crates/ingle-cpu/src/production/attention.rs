@@ -11,13 +11,15 @@ use crate::attention::cache::{CacheShape, LayerKv};
 use crate::attention::{Shared, Work, attend};
 use crate::matrix::{Matrix, Product, multiply};
 use crate::pool::Shares;
-use crate::sequences::Sequences;
+use crate::sequences::{Placed, Sequences};
 use ingle_model::executor::ExecutorError;
 use ingle_model::spec::{Attention, KvFormat, Visibility};
 use std::ops::Range;
 
 /// Rows that a thread takes at once where little is done to each.
 const ROWS: usize = 2;
+/// Rows of a slice, on average, from which on a thread of its own is not enough to store them.
+const MANY_ROWS: usize = 8;
 
 /// Packed weights of an attention mixer.
 pub(super) struct AttentionBlock {
@@ -202,12 +204,23 @@ impl AttentionBlock {
         let Scratch { keys, values, .. } = scratch;
         let Attention { kv_heads, key_dim, value_dim, .. } = self.spec;
         let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
-        for placed in step.placed {
-            let kv = sequences.get_mut(placed.sequence)?.kv[index].attention()?;
+        let store = |kv: &mut LayerKv, placed: &Placed| {
             let Range { start, end } = placed.rows;
             let keys = &keys[start * key_row..end * key_row];
-            let values = &values[start * value_row..end * value_row];
-            kv.store(step.cpu, placed.first, keys, values);
+            kv.store(step.cpu, placed.first, keys, &values[start * value_row..end * value_row]);
+        };
+        for placed in step.placed {
+            let kv = sequences.get_mut(placed.sequence)?.kv[index].attention()?;
+            if step.rows >= MANY_ROWS * step.placed.len() {
+                // work for all threads
+                store(kv, placed);
+            }
+        }
+        if step.rows < MANY_ROWS * step.placed.len() {
+            sequences.change(&step.cpu.pool, step.placed, &|kv, placed| match &mut kv[index] {
+                LayerCache::Attention(kv) => store(kv, placed),
+                _ => unreachable!("all were looked up"),
+            })?;
         }
         Ok(())
     }
