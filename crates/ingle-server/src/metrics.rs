@@ -40,6 +40,12 @@ impl Histogram {
     }
 }
 
+/// A model's name as a label.
+fn label(id: &str) -> String {
+    let id = id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
+    format!("{{model=\"{id}\"}}")
+}
+
 /// All that is measured beside what engines count.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -66,13 +72,7 @@ impl Metrics {
         };
         let of = |value: fn(&ingle_engine::engine::Status) -> f64| -> Vec<(String, f64)> {
             let loaded = models.loaded();
-            loaded
-                .iter()
-                .map(|(_, served, _)| {
-                    let id = served.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ");
-                    (format!("{{model=\"{id}\"}}"), value(&served.engine.status()))
-                })
-                .collect()
+            loaded.iter().map(|(_, served, _)| (label(&served.id), value(&served.engine.status()))).collect()
         };
         let alone = |count: &AtomicU64| vec![(String::new(), count.load(Ordering::Relaxed) as f64)];
         one("ingle_http_requests_total", "counter", "Requests answered.", &alone(&self.requests));
@@ -135,6 +135,23 @@ impl Metrics {
         );
         one("ingle_steps_total", "counter", "Steps through the network.", &of(|s| s.steps as f64));
         one("ingle_step_seconds_total", "counter", "Seconds in steps.", &of(|s| s.step_seconds));
+        one(
+            "ingle_step_bytes_total",
+            "counter",
+            "Bytes of weights and cache that steps had to read.",
+            &of(|s| s.step_bytes),
+        );
+        let rates: Vec<(String, f64)> = models
+            .loaded()
+            .iter()
+            .map(|(_, served, _)| (label(&served.id), served.engine.about().memory_rate))
+            .collect();
+        one(
+            "ingle_memory_bytes_per_second",
+            "gauge",
+            "What the memory gave when the model was loaded: the limit of step bytes per step second.",
+            &rates,
+        );
         one("ingle_kv_bytes", "gauge", "Bytes of keys and values held.", &of(|s| s.kv_bytes as f64));
         one(
             "ingle_kv_budget_bytes",

@@ -14,10 +14,12 @@ mod draft;
 mod drafter;
 mod job;
 mod kept;
+mod reads;
 mod runner;
 mod schedule;
 
 use crate::answer::Answer;
+use crate::bench::step_bytes;
 use crate::embed::{EmbedOptions, Embedding};
 use crate::error::EngineError;
 use crate::generate::{Event, Flow, GenerateOptions, Outcome};
@@ -25,6 +27,8 @@ use crate::language::Language;
 use crate::memory;
 use crate::model::Model;
 use drafter::Drafter;
+use ingle_cpu::kernels::Kernels;
+use ingle_cpu::{Cpu, Limits};
 use ingle_model::Source;
 use ingle_model::spec::{KvBytes, KvFormat, ModelSpec};
 use job::Job;
@@ -155,6 +159,8 @@ pub struct Status {
     pub rows: u64,
     /// Seconds in steps.
     pub step_seconds: f64,
+    /// Bytes of weights and cache that they had to read.
+    pub step_bytes: f64,
 }
 
 /// A model that answers many at once. Clones are the same engine; it ends when the last one is dropped.
@@ -189,6 +195,8 @@ pub struct About {
     pub kv: KvFormat,
     /// Bytes of cache there may be.
     pub kv_budget: u64,
+    /// Bytes per second that these threads read from memory, measured when the model was loaded; 0 where it was not.
+    pub memory_rate: f64,
     /// Threads at work.
     pub threads: usize,
     /// Instruction set of the kernels.
@@ -208,6 +216,16 @@ impl About {
         let draft = self.draft.as_ref().map_or(0, |(spec, format)| kv_bytes(spec, *format, tokens));
         kv_bytes(&self.spec, self.kv, tokens) + draft
     }
+}
+
+/// What the memory gives to as many threads as the model has, in bytes per second.
+fn memory_rate(model: &Model) -> f64 {
+    /// Beyond most caches, and read in some hundredths of a second.
+    const MOST: u64 = 128 << 20;
+    let Some(kernels) = model.isa().and_then(Kernels::for_isa) else { return 0.0 };
+    let bytes = step_bytes(model.spec(), KvBytes::of(model.kv_format())).min(MOST);
+    let limits = Limits::new(Cpu::with(model.threads(), kernels), bytes);
+    limits.map_or(0.0, |limits| limits.sample().bytes)
 }
 
 /// Positions that caches grow by.
@@ -268,6 +286,7 @@ impl Engine {
             weight_bytes: model.weight_bytes(),
             kv: model.kv_format(),
             kv_budget,
+            memory_rate: memory_rate(&model),
             threads: model.threads(),
             isa: model.isa().map(|isa| isa.name()),
             notices: model.notices().to_vec(),

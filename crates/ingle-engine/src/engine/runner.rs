@@ -4,6 +4,7 @@ use super::draft::From;
 use super::drafter::{Drafter, Wanted};
 use super::job::{Job, Place};
 use super::kept::{Kept, shared};
+use super::reads::Reads;
 use super::schedule::{Fairness, Pace, Portion, portions};
 use super::{About, EngineOptions, Guess, Order, Shown, Status, Texts};
 use crate::answer::Next;
@@ -11,7 +12,7 @@ use crate::error::EngineError;
 use crate::generate::{Flow, prefill_rows};
 use crate::model::Model;
 use ingle_model::executor::{Batch, ExecutorError, Hidden, LogitRows, SequenceId, Slice, StepOutput};
-use ingle_model::spec::{KvKind, ModelSpec};
+use ingle_model::spec::{KvBytes, KvKind, ModelSpec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,6 +29,8 @@ const TEXTS_AT_ONCE: usize = 8;
 const TRIES: usize = 4;
 /// Most sequences that are kept.
 const MOST_KEPT: usize = 512;
+/// How often bytes of cache are counted while answers are made.
+const COUNTED_EVERY: Duration = Duration::from_millis(250);
 /// How often an engine with nothing to do looks after itself.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -54,6 +57,9 @@ pub(super) struct Runner {
     /// A small model that guesses.
     drafter: Option<Drafter>,
     output: StepOutput,
+    reads: Reads,
+    /// When bytes of cache were counted.
+    counted: Instant,
 }
 
 /// Whether a layer caches in such a way.
@@ -92,6 +98,8 @@ impl Runner {
             draining: Vec::new(),
             fairness: Fairness::default(),
             output: StepOutput::default(),
+            reads: Reads::default(),
+            counted: Instant::now(),
         }
     }
 
@@ -399,6 +407,8 @@ impl Runner {
         self.status.steps += 1;
         self.status.rows += rows as u64;
         self.status.step_seconds += seconds;
+        let lengths = slices.iter().map(|slice| self.model.executor.length(slice.sequence));
+        self.status.step_bytes += self.reads.of(&self.about.spec, KvBytes::of(self.about.kv), rows, lengths);
         match portions.iter().all(|portion| portion.tokens == 1) {
             true => self.pace.answered(rows, seconds),
             false => self.pace.measured(rows, seconds),
@@ -527,7 +537,11 @@ impl Runner {
     fn show(&mut self) {
         self.status.running = self.running.len();
         self.status.kept = self.kept.len();
-        self.status.kv_bytes = self.model.kv_bytes() + self.drafter.as_ref().map_or(0, Drafter::kv_bytes);
+        // every page is asked for this, which takes longer than all else here
+        if self.running.is_empty() || self.counted.elapsed() > COUNTED_EVERY {
+            self.status.kv_bytes = self.model.kv_bytes() + self.drafter.as_ref().map_or(0, Drafter::kv_bytes);
+            self.counted = Instant::now();
+        }
         *self.shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();
     }
 }

@@ -146,6 +146,11 @@ fn what_is_measured_adds_up() {
     }
     assert!(server.metric("ingle_between_tokens_seconds_count") > 0.0);
     assert_eq!(server.metric("ingle_running"), 0.0);
+    // every step reads the weights once, and a little of the cache
+    let weights = 4e6;
+    let read = server.metric("ingle_step_bytes_total") / server.metric("ingle_steps_total");
+    assert!((0.5 * weights..2.0 * weights).contains(&read), "{read} bytes per step");
+    assert!(server.metric("ingle_memory_bytes_per_second") > 1e9);
     let text = server.get("/metrics").body;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
