@@ -72,7 +72,7 @@ enum Chore {
         #[arg(long)]
         binary: Option<PathBuf>,
         /// Numbers of clients, one after the other.
-        #[arg(short, long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+        #[arg(short, long, value_name = "N,...", value_delimiter = ',', default_value = "1,8,32")]
         clients: Vec<usize>,
         /// Seconds for each of them.
         #[arg(short, long, default_value_t = 60)]

@@ -199,6 +199,10 @@ fn what_cannot_be_honoured_is_an_error_before_anything_is_computed() {
         json!(17),
         json!({"type": "string", "pattern": "("}),
         json!({"type": "integer", "minimum": 5, "maximum": 1}),
+        json!({"enum": [i64::MIN]}),
+        json!({"type": "integer", "maximum": -1e30}),
+        json!({"type": "string", "pattern": "a?".repeat(5_000)}),
+        json!({"enum": (0..50_000).collect::<Vec<u32>>()}),
     ] {
         refused(Form::Schema(schema));
     }
@@ -208,6 +212,27 @@ fn what_cannot_be_honoured_is_an_error_before_anything_is_computed() {
     for lark in ["", "nothing here", "start: missing"] {
         refused(Form::Lark(lark.into()));
     }
+}
+
+#[test]
+fn chains_of_rules_do_not_overflow_the_stack() {
+    let mut rules = String::from("start:r0\n");
+    let mut terms = String::from("start:R0\n");
+    for at in 0..2_000 {
+        rules += &format!("r{at}:r{}\n", at + 1);
+        terms += &format!("R{at}:\"x\" R{}\n", at + 1);
+    }
+    for lark in [rules + "r2000: \"yes\"", terms + "R2000: \"yes\""] {
+        let asked = Asked { form: Some(Form::Lark(lark)), ..Asked::default() };
+        assert!(!answer("Hello", &asked).text.is_empty());
+    }
+    let next = |at: usize| json!({"$ref": format!("#/$defs/d{at}")});
+    let mut definitions: serde_json::Map<String, Value> =
+        (0..2_000).map(|at| (format!("d{at}"), next(at + 1))).collect();
+    definitions.insert("d2000".into(), json!({"enum": ["yes"]}));
+    let schema = json!({"$ref": "#/$defs/d0", "$defs": definitions});
+    let asked = Asked { form: Some(Form::Schema(schema)), ..Asked::default() };
+    assert_eq!(answer("Hello", &asked).text, "\"yes\"");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! vocabulary works it out meanwhile; where the step is longer than that, which it nearly always is, masks cost nothing.
 
 use super::ConstraintError;
+use super::room::STACK;
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -36,7 +37,7 @@ impl Worker {
                 _ = reply.send(compute(matcher));
             }
         };
-        let started = std::thread::Builder::new().name("ingle-masks".into()).spawn(work);
+        let started = std::thread::Builder::new().name("ingle-masks".into()).stack_size(STACK).spawn(work);
         Worker(started.is_ok().then_some(orders))
     }
 

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod grammar;
+mod room;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -169,11 +170,15 @@ impl Constraint {
             return Ok(None);
         }
         let vocabulary = language.vocabulary(rows)?;
-        let mut matcher = vocabulary.matcher(grammar::grammar(&held, vocabulary)?)?;
-        // what a schema says and cannot be honoured is known by now
-        if let Some(warning) = matcher.grammar_warnings().first() {
-            return Err(ConstraintError::of(warning).into());
-        }
+        room::fits(held.form, held.tools)?;
+        let matcher = room::with_room(|| {
+            let mut matcher = vocabulary.matcher(grammar::grammar(&held, vocabulary)?)?;
+            // what a schema says and cannot be honoured is known by now
+            match matcher.grammar_warnings().first() {
+                Some(warning) => Err(ConstraintError::of(warning)),
+                None => Ok(matcher),
+            }
+        })?;
         // the prompt takes longer than this
         let state = State::Ahead(vocabulary.worker.begin(matcher));
         let worker = vocabulary.worker.clone();
