@@ -55,6 +55,9 @@ pub enum Event<'a> {
     /// A token was chosen, and how likely it was; where [`GenerateOptions::logprobs`] asks for it. What it says, if it is
     /// certain, comes next.
     Chosen(u32, &'a Logprobs),
+    /// A token of the prompt, and how likely it was after those before it; where a request asks for it. They come in
+    /// their order, from the second one on: nothing is before the first.
+    Asked(u32, &'a Logprobs),
     /// The next piece of what is said: whole characters, perhaps none.
     Content(&'a str),
     /// The next piece of what the model thinks.

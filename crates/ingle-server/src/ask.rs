@@ -40,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) max_tokens: Option<usize>,
     pub(crate) stop: Vec<String>,
     pub(crate) logprobs: Option<usize>,
+    /// Likewise of the prompt's tokens.
+    pub(crate) prompt_logprobs: Option<usize>,
     /// The form that what is said has to have.
     pub(crate) form: Option<Form>,
     /// How tools are to be called.
@@ -59,6 +61,8 @@ pub(crate) struct Ask {
 pub(crate) enum Told {
     /// A token was chosen; what it says comes next.
     Chosen(u32, Logprobs),
+    /// The next token of the prompt, from the second one on.
+    Asked(u32, Logprobs),
     Content(String),
     Reasoning(String),
     Call(ToolCall),
@@ -275,6 +279,7 @@ fn submit_here(
             let request = Request {
                 prompt: prompt.clone(),
                 options,
+                prompt_logprobs: ask.prompt_logprobs,
                 client: ask.client.clone(),
                 priority: ask.priority,
             };
@@ -302,6 +307,7 @@ fn listeners(
             }
             Event::Prefill { .. } => return Flow::Continue,
             Event::Chosen(token, logprobs) => Told::Chosen(token, logprobs.clone()),
+            Event::Asked(token, logprobs) => Told::Asked(token, logprobs.clone()),
             Event::Content(text) | Event::Reasoning(text) => {
                 let now = Instant::now();
                 match last.replace(now) {

@@ -7,6 +7,7 @@ use super::{OnEnd, OnEvent, Request};
 use crate::answer::{Answer, Next};
 use crate::error::EngineError;
 use crate::generate::{Event, Flow, Usage};
+use crate::sampling::logprobs;
 use ingle_model::executor::SequenceId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,8 +30,19 @@ pub(super) struct Job {
     pub(super) drafted: Option<Drafted>,
     /// What a step feeds of it.
     fed_next: Vec<u32>,
+    prompt_logprobs: Option<PromptLogprobs>,
     began: Option<Instant>,
     first_token: Option<Instant>,
+}
+
+/// What is to be told of a prompt's tokens.
+struct PromptLogprobs {
+    /// Tokens in whose place others are told.
+    count: usize,
+    /// The next token to tell of.
+    next: usize,
+    /// The prompt's length.
+    end: usize,
 }
 
 /// Where a running job's tokens are cached.
@@ -70,6 +82,11 @@ impl Job {
             draft: Draft::default(),
             drafted: None,
             fed_next: Vec::new(),
+            prompt_logprobs: request.prompt_logprobs.map(|count| PromptLogprobs {
+                count,
+                next: 1,
+                end: request.prompt.len(),
+            }),
             began: None,
             first_token: None,
         }
@@ -93,6 +110,38 @@ impl Job {
     /// Tokens that are to be fed before the next one can be chosen; of a job without a place, all.
     pub(super) fn unfed(&self) -> usize {
         self.history().len() - self.place.map_or(0, |place| place.fed)
+    }
+
+    /// Tokens of the history that need not be computed if another sequence has them cached. The last one is in any case:
+    /// its logits are wanted.
+    pub(super) fn most_cached(&self) -> usize {
+        let untold = self.untold().map_or(usize::MAX, |prompt| prompt.next - 1);
+        (self.history().len() - 1).min(untold)
+    }
+
+    fn untold(&self) -> Option<&PromptLogprobs> {
+        self.prompt_logprobs.as_ref().filter(|prompt| prompt.next < prompt.end)
+    }
+
+    /// Whether the logits of all that is fed next are wanted, because they tell of the prompt.
+    pub(super) fn tells_of_prompt(&self) -> bool {
+        self.untold().is_some()
+    }
+
+    /// Tells of the tokens after those that were just fed, of which the first was at `first`.
+    pub(super) fn tell_of_prompt(&mut self, first: usize, rows: &[&[f32]]) -> Flow {
+        let Some(prompt) = &mut self.prompt_logprobs else { return Flow::Continue };
+        for (at, row) in (first + 1..prompt.end).zip(rows) {
+            if at != prompt.next {
+                continue;
+            }
+            let token = self.answer.history()[at];
+            prompt.next += 1;
+            if (self.on_event)(Event::Asked(token, &logprobs(row, token, prompt.count))) == Flow::Stop {
+                return Flow::Stop;
+            }
+        }
+        Flow::Continue
     }
 
     /// Begins, or begins again, with `fed` tokens found in the cache; tells how many there are to compute. Whether it

@@ -78,6 +78,9 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// What is asked beside the prompt.
     pub options: GenerateOptions,
+    /// Tell how likely each token of the prompt was, and how likely so many others were in its place; all of the prompt is
+    /// computed then.
+    pub prompt_logprobs: Option<usize>,
     /// Who asks: clients get equal shares of the model's time.
     pub client: String,
     /// Requests with a higher number go first.

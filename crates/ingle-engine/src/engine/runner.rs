@@ -29,6 +29,9 @@ const TEXTS_AT_ONCE: usize = 8;
 const TRIES: usize = 4;
 /// Most sequences that are kept.
 const MOST_KEPT: usize = 512;
+/// Rows of a step, of all prompts whose tokens are told of, whose logits are kept at most: those of a row are as many as
+/// there are tokens.
+const MOST_TOLD: usize = 32;
 /// How often bytes of cache are counted while answers are made.
 const COUNTED_EVERY: Duration = Duration::from_millis(250);
 /// How often an engine with nothing to do looks after itself.
@@ -191,10 +194,11 @@ impl Runner {
         let job = &self.waiting[at];
         let history = job.history();
         let length = history.len();
+        let most = job.most_cached();
         let best = self.kept.beginnings(history).first().map_or(0, |&(_, length)| length);
         let coming = |other: &Job| {
             let fed = other.place.map_or(0, |place| place.fed);
-            let beginning = shared(other.history(), history).min(length - 1);
+            let beginning = shared(other.history(), history).min(most);
             other.unfed() > 1 && beginning > fed && beginning >= best + WORTH_WAITING
         };
         if self.running.iter().any(coming) {
@@ -239,7 +243,7 @@ impl Runner {
     /// A sequence for a job that waits, with as much of its history as another one has cached, and how much that is.
     fn place(&mut self, at: usize) -> Result<(SequenceId, usize), ExecutorError> {
         let (context, history) = (self.about.context, self.waiting[at].history());
-        let longest = history.len() - 1; // the last token is computed in any case: its logits are wanted
+        let longest = self.waiting[at].most_cached();
         let running = self.running.iter().filter_map(|job| {
             let place = job.place?;
             Some((place.sequence, shared(&job.history()[..place.fed], history)))
@@ -332,7 +336,16 @@ impl Runner {
         let answers = self.running.iter().filter(|job| job.unfed() == 1).count();
         let rows = self.pace.rows(answers);
         self.grow(rows);
-        let portions = portions(self.running.iter().map(Job::unfed), rows);
+        let mut told = MOST_TOLD;
+        let unfed = self.running.iter().map(|job| match job.tells_of_prompt() {
+            true => {
+                let some = job.unfed().min(told);
+                told -= some;
+                some
+            }
+            false => job.unfed(),
+        });
+        let portions = portions(unfed, rows);
         if portions.is_empty() {
             return;
         }
@@ -392,10 +405,10 @@ impl Runner {
             .filter_map(|portion| {
                 let job = &self.running[portion.job];
                 let last = portion.tokens == job.unfed();
-                let logits = match (last, job.draft.tokens.is_empty()) {
-                    (false, _) => LogitRows::None,
-                    (true, true) => LogitRows::Last,
-                    (true, false) => LogitRows::All,
+                let logits = match (job.tells_of_prompt(), last, job.draft.tokens.is_empty()) {
+                    (false, false, _) => LogitRows::None,
+                    (false, true, true) => LogitRows::Last,
+                    (true, ..) | (false, true, false) => LogitRows::All,
                 };
                 Some(Slice { sequence: job.place?.sequence, tokens: job.gathered(), logits })
             })
@@ -423,9 +436,13 @@ impl Runner {
         for portion in portions {
             let job = &mut self.running[portion.job];
             self.fairness.charge(&job.client, portion.tokens);
-            let rows = if portion.tokens == job.unfed() { 1 + job.draft.tokens.len() } else { 0 };
-            let rows: Vec<&[f32]> = logits.by_ref().take(rows).collect();
-            if job.advance(portion.tokens) == Flow::Stop {
+            let chosen_from = if portion.tokens == job.unfed() { 1 + job.draft.tokens.len() } else { 0 };
+            let before = if job.tells_of_prompt() { portion.tokens - chosen_from.min(1) } else { 0 };
+            let told: Vec<&[f32]> = logits.by_ref().take(before).collect();
+            let rows: Vec<&[f32]> = logits.by_ref().take(chosen_from).collect();
+            let first = job.place.map_or(0, |place| place.fed);
+            let flow = job.tell_of_prompt(first, &told);
+            if job.advance(portion.tokens) == Flow::Stop || flow == Flow::Stop {
                 over.push((portion.job, End::Stopped));
             } else if !rows.is_empty() {
                 if self.forgets && portion.tokens > 1 {

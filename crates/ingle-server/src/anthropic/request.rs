@@ -56,6 +56,7 @@ pub(super) fn create(mut fields: Fields, client: String) -> Result<Create, Probl
         sampling: sampling(&mut fields)?,
         stop: stop(&mut fields, "stop_sequences")?,
         logprobs: None,
+        prompt_logprobs: None,
         form: prompt.form,
         calls: prompt.calls,
         truncate: None,

@@ -78,7 +78,7 @@ impl Blocks {
                 self.close();
                 self.done.push(tool_use(&call, input(&call)));
             }
-            Told::Chosen(..) | Told::Ended(_) => {}
+            Told::Asked(..) | Told::Chosen(..) | Told::Ended(_) => {}
         }
     }
 
@@ -124,7 +124,8 @@ pub(super) fn whole(
 /// Why an answer ended: `stop_reason`, and the `stop_sequence` if it was one.
 pub(super) fn end(outcome: &Outcome) -> Value {
     let (reason, stop) = match &outcome.reason {
-        EndReason::Length | EndReason::ContextFull => ("max_tokens", None),
+        EndReason::Length => ("max_tokens", None),
+        EndReason::ContextFull => ("model_context_window_exceeded", None),
         _ if !outcome.calls.is_empty() => ("tool_use", None),
         EndReason::StopText(stop) => ("stop_sequence", Some(stop)),
         EndReason::EndOfTurn | EndReason::Stopped => ("end_turn", None),

@@ -106,7 +106,7 @@ impl Chunks for Stream {
                 self.outcome = Some(*outcome);
                 self.close()
             }
-            Told::Chosen(..) | Told::Ended(Err(_)) => Vec::new(),
+            Told::Asked(..) | Told::Chosen(..) | Told::Ended(Err(_)) => Vec::new(),
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
             json!({"stop_reason": "stop_sequence", "stop_sequence": "x"})
         );
         assert_eq!(end(EndReason::EndOfTurn)["stop_reason"], "end_turn");
-        assert_eq!(end(EndReason::ContextFull)["stop_reason"], "max_tokens");
+        assert_eq!(end(EndReason::ContextFull)["stop_reason"], "model_context_window_exceeded");
     }
 
     #[test]

@@ -143,7 +143,7 @@ pub(super) async fn respond(
         Told::Chosen(id, of) => waiting.0.push(chat_logprob(language, id, &of)),
         Told::Content(text) => said.append(&mut waiting.say(&text)),
         Told::Reasoning(_) | Told::Call(_) => waiting.0.clear(),
-        Told::Ended(_) => {}
+        Told::Asked(..) | Told::Ended(_) => {}
     });
     let outcomes = outcomes.await?;
     let Some(outcome) = outcomes.first() else { return Err(EngineError::Gone.into()) };
@@ -204,6 +204,7 @@ impl Chunks for Stream {
                 self.calls += 1;
                 self.part(Part { calls, ..Part::default() })
             }
+            Told::Asked(..) => Vec::new(),
             Told::Ended(outcome) => {
                 self.outcome = outcome.ok();
                 Vec::new()

@@ -62,6 +62,7 @@ impl Settings {
             max_tokens,
             stop,
             logprobs: self.logprobs,
+            prompt_logprobs: None,
             form: self.form,
             calls: Calls::default(),
             truncate: self.truncate,

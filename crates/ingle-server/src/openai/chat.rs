@@ -59,6 +59,7 @@ fn read(mut fields: Fields, client: String) -> Result<Chat, Problem> {
         max_tokens,
         stop: stop(&mut fields, "stop")?,
         logprobs: wants_logprobs.then_some(top.unwrap_or(0)),
+        prompt_logprobs: None,
         form,
         calls,
         truncate: Truncate::of(&mut fields)?,
@@ -113,7 +114,7 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
         ((waiting, _), Told::Chosen(id, of)) => waiting.0.push(chat_logprob(language, id, &of)),
         ((waiting, said), Told::Content(text)) => said.append(&mut waiting.say(&text)),
         ((waiting, _), Told::Reasoning(_) | Told::Call(_)) => waiting.0.clear(),
-        (_, Told::Ended(_)) => {}
+        (_, Told::Asked(..) | Told::Ended(_)) => {}
     });
     let outcomes = outcomes.await?;
     let all: Vec<Value> = outcomes
@@ -283,7 +284,7 @@ impl Chunks for Stream {
                 self.outcomes.add(at, *outcome);
                 chunks
             }
-            Told::Ended(Err(_)) => Vec::new(),
+            Told::Asked(..) | Told::Ended(Err(_)) => Vec::new(),
         }
     }
 

@@ -1,14 +1,15 @@
 //! `POST /v1/completions`: text goes on.
 
+use super::columns::{Columns, Echo, Tokens};
 use super::{
-    Outcomes, choices, constraint, fields, fingerprint, finish_reason, finite, notices, priority, sampling,
-    stop, streaming, token_text, usage,
+    Outcomes, choices, constraint, fields, fingerprint, finish_reason, notices, priority, sampling, stop,
+    streaming, usage,
 };
 use crate::app::{App, answer};
 use crate::ask::{self, Ask, Input, Told};
 use crate::fields::Fields;
 use crate::guard::Client;
-use crate::models::{Lease, Served, now};
+use crate::models::{Lease, now};
 use crate::openai;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
@@ -17,9 +18,8 @@ use crate::truncate::Truncate;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use ingle_engine::EngineError;
 use ingle_engine::constraint::Calls;
-use ingle_engine::sampling::Logprobs;
-use ingle_engine::{EndReason, EngineError, Outcome};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -50,12 +50,6 @@ fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
     let first = prompts.remove(0);
     let echo = fields.optional("echo")?.unwrap_or(false);
     let logprobs = fields.number("logprobs", 0, MOST_LOGPROBS)?;
-    if echo && logprobs.is_some() {
-        return Err(Problem::field(
-            "logprobs",
-            "`logprobs` of an echoed prompt are not computed here; leave out one",
-        ));
-    }
     if fields.number("best_of", 1, usize::MAX)?.is_some_and(|best| best > 1) {
         return Err(Problem::field(
             "best_of",
@@ -73,6 +67,7 @@ fn read(mut fields: Fields, client: String) -> Result<Completions, Problem> {
         max_tokens: Some(fields.number("max_tokens", 0, usize::MAX)?.unwrap_or(USUAL_TOKENS)),
         stop: stop(&mut fields, "stop")?,
         logprobs,
+        prompt_logprobs: logprobs.filter(|_| echo),
         form: constraint::form(&mut fields)?,
         calls: Calls::default(),
         truncate: Truncate::of(&mut fields)?,
@@ -145,15 +140,17 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let mut answers = ask::submit_all(&lease, &app.metrics, ask, further).await?;
     warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
-    let echoed: Vec<String> = answers
+    let echoes: Vec<Option<Echo>> = answers
         .prompts
         .iter()
-        .map(|prompt| if echo { said(&lease, prompt) } else { Ok(String::new()) })
+        .map(|prompt| echo.then(|| Echo::new(lease.engine.language(), prompt, logprobs)).transpose())
         .collect::<Result<_, _>>()?;
     // an echo per answer
-    let echoed: Vec<String> =
-        echoed.into_iter().flat_map(|echoed| std::iter::repeat_n(echoed, choices)).collect();
-    let all = echoed.len();
+    let mut echoes: Vec<Option<Echo>> =
+        echoes.into_iter().flat_map(|echo| std::iter::repeat_n(echo, choices)).collect();
+    let all = echoes.len();
+    let mut tokens: Vec<Tokens> =
+        echoes.iter().map(|echo| Tokens::after(echo.as_ref().map_or("", |echo| &echo.text))).collect();
     if stream {
         let chunks = Stream {
             lease,
@@ -162,26 +159,30 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
             warnings,
             prompt,
             choices,
-            echoed,
-            logprobs: logprobs.then(|| vec![Tokens::default(); all]),
+            echoes,
+            logprobs: logprobs.then_some(tokens),
             outcomes: Outcomes::default(),
         };
         return Ok(stream::response(answers, chunks, all, Framing::Data));
     }
-    let mut tokens = vec![(Tokens::default(), Columns::default()); all];
+    let mut columns = vec![Columns::default(); all];
     let outcomes = answers
-        .outcomes(all, |at, told| match (&mut tokens[at], told) {
-            ((tokens, _), Told::Chosen(id, of)) => tokens.add(&lease, id, &of),
-            ((tokens, columns), Told::Content(text)) => columns.append(tokens.say(&text)),
+        .outcomes(all, |at, told| match told {
+            Told::Asked(id, of) => echoes[at].iter_mut().for_each(|echo| echo.add(&lease, id, &of)),
+            Told::Chosen(id, of) => tokens[at].add(&lease, id, &of),
+            Told::Content(text) => columns[at].append(tokens[at].say(&text)),
             _ => {}
         })
         .await?;
-    let texts = outcomes.iter().zip(echoed).zip(&mut tokens).enumerate();
-    let texts: Vec<Value> = texts
-        .map(|(index, ((outcome, echoed), (tokens, columns)))| {
-            columns.append(tokens.end(outcome));
+    let parts = outcomes.iter().zip(echoes).zip(tokens.iter_mut().zip(columns)).enumerate();
+    let texts: Vec<Value> = parts
+        .map(|(index, ((outcome, echo), (tokens, mut said)))| {
+            said.append(tokens.end(outcome));
+            let Echo { mut text, mut columns } = echo.unwrap_or_default();
+            text.push_str(&outcome.text);
+            columns.append(said);
             json!({
-                "text": format!("{echoed}{}", outcome.text),
+                "text": text,
                 "index": index,
                 "logprobs": if logprobs { columns.document() } else { Value::Null },
                 "finish_reason": finish_reason(outcome),
@@ -193,10 +194,6 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     document.insert("choices".into(), json!(texts));
     document.insert("usage".into(), usage(prompt, &outcomes, choices));
     Ok(answer(&with_warnings(Value::Object(document), warnings)))
-}
-
-fn said(served: &Served, tokens: &[u32]) -> Result<String, Problem> {
-    Ok(served.engine.language().tokenizer().decode(tokens).map_err(EngineError::from)?)
 }
 
 struct Frame {
@@ -219,82 +216,6 @@ impl Frame {
     }
 }
 
-/// Logprobs in this API's columns.
-#[derive(Clone, Debug, Default)]
-struct Columns {
-    tokens: Vec<String>,
-    logprobs: Vec<f32>,
-    top: Vec<Map<String, Value>>,
-    offsets: Vec<usize>,
-}
-
-impl Columns {
-    fn document(&self) -> Value {
-        json!({
-            "tokens": self.tokens, "token_logprobs": self.logprobs, "top_logprobs": self.top,
-            "text_offset": self.offsets,
-        })
-    }
-
-    fn append(&mut self, mut other: Columns) {
-        self.tokens.append(&mut other.tokens);
-        self.logprobs.append(&mut other.logprobs);
-        self.top.append(&mut other.top);
-        self.offsets.append(&mut other.offsets);
-    }
-
-    /// The first `count`, which leave.
-    fn take(&mut self, count: usize) -> Columns {
-        Columns {
-            tokens: self.tokens.drain(..count).collect(),
-            logprobs: self.logprobs.drain(..count).collect(),
-            top: self.top.drain(..count).collect(),
-            offsets: self.offsets.drain(..count).collect(),
-        }
-    }
-}
-
-/// Tokens until what they say is certain: those of a stop text are chosen, and no part of the answer.
-#[derive(Clone, Debug, Default)]
-struct Tokens {
-    waiting: Columns,
-    /// The byte at which each of them begins.
-    begins: Vec<usize>,
-    bytes: usize,
-    characters: usize,
-    /// Bytes of the answer so far.
-    said: usize,
-}
-
-impl Tokens {
-    fn add(&mut self, served: &Served, id: u32, of: &Logprobs) {
-        let language = served.engine.language();
-        let text = token_text(language, id);
-        let top = of.top.iter().map(|&(id, logprob)| (token_text(language, id), json!(finite(logprob))));
-        self.begins.push(self.bytes);
-        self.bytes += language.tokenizer().token_bytes(id).unwrap_or_default().len();
-        self.waiting.offsets.push(self.characters);
-        self.characters += text.chars().count();
-        self.waiting.tokens.push(text);
-        self.waiting.logprobs.push(finite(of.chosen));
-        self.waiting.top.push(top.collect());
-    }
-
-    /// The tokens of what was said just now.
-    fn say(&mut self, text: &str) -> Columns {
-        self.said += text.len();
-        let count = self.begins.partition_point(|&begin| begin < self.said);
-        self.begins.drain(..count);
-        self.waiting.take(count)
-    }
-
-    /// The tokens that are left when an answer is over.
-    fn end(&mut self, outcome: &Outcome) -> Columns {
-        let all = std::mem::take(&mut self.waiting);
-        if matches!(outcome.reason, EndReason::StopText(_)) { Columns::default() } else { all }
-    }
-}
-
 struct Stream {
     lease: Lease,
     frame: Frame,
@@ -303,8 +224,8 @@ struct Stream {
     prompt: usize,
     /// Answers to each prompt.
     choices: usize,
-    /// What comes before an answer's text.
-    echoed: Vec<String>,
+    /// What comes before an answer's text, until it has come.
+    echoes: Vec<Option<Echo>>,
     logprobs: Option<Vec<Tokens>>,
     outcomes: Outcomes,
 }
@@ -318,45 +239,57 @@ impl Stream {
         }
         Value::Object(chunk)
     }
+
+    /// An answer's echo, if it has not come yet.
+    fn echo(&mut self, at: usize) -> Option<Value> {
+        let Echo { text, columns } = self.echoes[at].take().filter(|echo| !echo.text.is_empty())?;
+        let logprobs = self.logprobs.as_ref().map(|_| columns.document());
+        Some(self.chunk(json!([{"text": text, "index": at, "logprobs": logprobs, "finish_reason": null}])))
+    }
+
+    fn of_answer(&mut self, at: usize, told: Told) -> Option<Value> {
+        let tokens = self.logprobs.as_mut().map(|tokens| &mut tokens[at]);
+        match told {
+            Told::Chosen(id, of) => {
+                tokens?.add(&self.lease, id, &of);
+                None
+            }
+            Told::Content(text) => {
+                let logprobs = tokens.map(|tokens| tokens.say(&text).document());
+                let choice =
+                    json!([{"text": text, "index": at, "logprobs": logprobs, "finish_reason": null}]);
+                Some(self.chunk(choice))
+            }
+            Told::Ended(Ok(outcome)) => {
+                let reason = finish_reason(&outcome);
+                let rest = tokens.map(|tokens| tokens.end(&outcome));
+                let rest = rest.filter(|rest| !rest.is_empty()).map(|rest| rest.document());
+                self.outcomes.add(at, *outcome);
+                Some(
+                    self.chunk(json!([{"text": "", "index": at, "logprobs": rest, "finish_reason": reason}])),
+                )
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Chunks for Stream {
     fn begin(&mut self) -> Vec<Value> {
-        let echoed = std::mem::take(&mut self.echoed);
-        let some = echoed.iter().enumerate().filter(|(_, text)| !text.is_empty());
-        some.map(|(at, text)| {
-            self.chunk(json!([{"text": text, "index": at, "logprobs": null, "finish_reason": null}]))
-        })
-        .collect()
+        if self.logprobs.is_some() {
+            return Vec::new(); // what the echo says of its tokens has yet to be computed
+        }
+        (0..self.echoes.len()).filter_map(|at| self.echo(at)).collect()
     }
 
     fn told(&mut self, at: usize, told: Told) -> Vec<Value> {
-        match told {
-            Told::Chosen(id, of) => {
-                if let Some(tokens) = &mut self.logprobs {
-                    tokens[at].add(&self.lease, id, &of);
-                }
-                Vec::new()
-            }
-            Told::Content(text) => {
-                let logprobs = self.logprobs.as_mut().map(|tokens| tokens[at].say(&text).document());
-                vec![
-                    self.chunk(
-                        json!([{"text": text, "index": at, "logprobs": logprobs, "finish_reason": null}]),
-                    ),
-                ]
-            }
-            Told::Ended(Ok(outcome)) => {
-                let reason = finish_reason(&outcome);
-                let rest = self.logprobs.as_mut().map(|tokens| tokens[at].end(&outcome));
-                let rest = rest.filter(|rest| !rest.tokens.is_empty()).map(|rest| rest.document());
-                self.outcomes.add(at, *outcome);
-                vec![
-                    self.chunk(json!([{"text": "", "index": at, "logprobs": rest, "finish_reason": reason}])),
-                ]
-            }
-            _ => Vec::new(),
+        if let Told::Asked(id, of) = &told {
+            self.echoes[at].iter_mut().for_each(|echo| echo.add(&self.lease, *id, of));
+            return Vec::new();
         }
+        let mut chunks: Vec<Value> = self.echo(at).into_iter().collect();
+        chunks.extend(self.of_answer(at, told));
+        chunks
     }
 
     fn end(&mut self) -> Vec<Value> {

@@ -1,6 +1,7 @@
 //! OpenAI's API.
 
 pub(crate) mod chat;
+mod columns;
 pub(crate) mod completions;
 pub(crate) mod constraint;
 pub(crate) mod embeddings;

@@ -146,7 +146,12 @@ pub(crate) fn completions() -> Vec<Field> {
         stop("stop"),
         form(),
         truth("echo", "Whether an answer begins with its prompt"),
-        within("logprobs", 0, MOST_LOGPROBS as u64, "So many likeliest tokens with each token"),
+        within(
+            "logprobs",
+            0,
+            MOST_LOGPROBS as u64,
+            "So many likeliest tokens with each token, those of an echoed prompt included",
+        ),
         within("best_of", 1, 1, "Can only be 1"),
         choices(),
         truncate(),

@@ -52,7 +52,7 @@ pub(crate) fn show_answer(
             Event::Reasoning(text) => shown.thought(text),
             Event::Call(call) => shown.call(call),
             Event::Notice(notice) => shown.notice(notice),
-            Event::Chosen(..) => {}
+            Event::Chosen(..) | Event::Asked(..) => {}
         }
         if watch.stopped() || shown.written.is_err() { Flow::Stop } else { Flow::Continue }
     });

@@ -58,6 +58,60 @@ fn logprobs_come_in_columns() {
     );
 }
 
+#[test]
+fn an_echo_says_how_likely_the_prompt_was() {
+    let server = Server::ember();
+    let ids = |text: &str| server.post("/tokenize", &json!({"content": text})).good()["tokens"].clone();
+    let complete = |wanted: &Value| server.post("/v1/completions", wanted).good()["choices"][0].clone();
+    // what the model says first, then the same as part of a prompt, which is longer than a step tells of
+    let start = "The engine runs a model, and a model is a file. ".repeat(5);
+    let plain = complete(&json!({"prompt": ids(&start), "max_tokens": 8, "temperature": 0, "logprobs": 2}));
+    let said = &plain["logprobs"];
+    let mut prompt = ids(&start);
+    let tokens = server.post("/tokenize", &json!({"content": plain["text"]})).good()["tokens"].clone();
+    prompt.as_array_mut().unwrap().extend(tokens.as_array().unwrap().iter().cloned());
+    let before = ids(&start).as_array().unwrap().len();
+    let mut wanted =
+        json!({"prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 2, "echo": true});
+    let count = prompt.as_array().unwrap().len() + 1;
+    for again in 0..2 {
+        let choice = complete(&wanted);
+        let columns = &choice["logprobs"];
+        for column in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+            assert_eq!(columns[column].as_array().unwrap().len(), count, "{column}");
+        }
+        assert_eq!(
+            (&columns["token_logprobs"][0], &columns["top_logprobs"][0]),
+            (&Value::Null, &Value::Null)
+        );
+        let all: String = columns["tokens"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(choice["text"], all);
+        for at in 0..tokens.as_array().unwrap().len().min(8) {
+            assert_eq!(columns["tokens"][before + at], said["tokens"][at]);
+            let [here, there] = [&columns["token_logprobs"][before + at], &said["token_logprobs"][at]]
+                .map(|logprob| logprob.as_f64().unwrap());
+            assert!((here - there).abs() < 1e-3, "token {at} the time {again}: {here}, answered {there}");
+            let likeliest = columns["top_logprobs"][before + at].as_object().unwrap();
+            assert!(likeliest.len() == 2 && likeliest.values().any(|of| of.as_f64() == Some(here)), "greedy");
+        }
+    }
+    // nothing but the prompt
+    wanted["max_tokens"] = 0.into();
+    let choice = complete(&wanted);
+    assert_eq!(choice["logprobs"]["tokens"].as_array().unwrap().len(), count - 1);
+    // several at once, in a stream as whole
+    let mut wanted = body(json!(["Once upon", "The sea", "a"]));
+    (wanted["n"], wanted["logprobs"], wanted["echo"]) = (2.into(), 1.into(), true.into());
+    let whole = server.post("/v1/completions", &wanted).good();
+    wanted["stream"] = true.into();
+    let chunks = server.post("/v1/completions", &wanted).chunks();
+    for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
+        let (text, tokens) = streamed(&chunks, index);
+        assert_eq!(choice["text"], text);
+        assert_eq!(choice["logprobs"]["tokens"], Value::from(tokens));
+    }
+}
+
 /// The text and the tokens of every answer of a stream.
 fn streamed(chunks: &[Value], index: usize) -> (String, Vec<Value>) {
     let choices = chunks.iter().filter_map(|chunk| chunk["choices"].get(0)).filter(|of| of["index"] == index);

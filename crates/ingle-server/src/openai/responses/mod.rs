@@ -122,6 +122,7 @@ fn read(app: &App, mut body: Fields, client: String) -> Result<Asked, Problem> {
         max_tokens,
         stop: Vec::new(),
         logprobs: None,
+        prompt_logprobs: None,
         form,
         calls,
         truncate,

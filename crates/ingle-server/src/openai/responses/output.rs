@@ -108,7 +108,7 @@ impl Output {
                 self.items.push(item);
                 events
             }
-            Told::Chosen(..) | Told::Ended(_) => Vec::new(),
+            Told::Asked(..) | Told::Chosen(..) | Told::Ended(_) => Vec::new(),
         }
     }
 
