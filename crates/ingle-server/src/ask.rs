@@ -56,6 +56,14 @@ pub(crate) struct Ask {
     pub(crate) priority: i32,
 }
 
+impl Ask {
+    /// The field to blame where an answer cannot be held to what is asked: the API's one for forms, or the tools whose
+    /// calls are forced.
+    pub(crate) fn field_of_form(&self, name: &'static str) -> &'static str {
+        if self.form.is_some() { name } else { "tools" }
+    }
+}
+
 /// What an adapter is told of an answer.
 #[derive(Debug)]
 pub(crate) enum Told {

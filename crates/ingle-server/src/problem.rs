@@ -15,11 +15,13 @@ pub(crate) struct Problem {
     pub(crate) field: Option<String>,
     /// Figures.
     pub(crate) more: Vec<(&'static str, u64)>,
+    /// Whether it is what an answer was to be held to.
+    pub(crate) of_form: bool,
 }
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, kind, message: message.into(), field: None, more: Vec::new() }
+        Problem { status, kind, message: message.into(), field: None, more: Vec::new(), of_form: false }
     }
 
     /// A body or a field that makes no sense.
@@ -30,6 +32,15 @@ impl Problem {
     /// A field that makes no sense.
     pub(crate) fn field(name: &str, message: impl Into<String>) -> Problem {
         Problem { field: Some(name.to_owned()), ..Problem::invalid(message) }
+    }
+
+    /// Names the field where forms are, if this is about one.
+    pub(crate) fn of_form_in(self, field: &str) -> Problem {
+        if self.of_form && self.field.is_none() {
+            Problem { field: Some(field.to_owned()), ..self }
+        } else {
+            self
+        }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Problem {
@@ -63,6 +74,7 @@ impl From<EngineError> for Problem {
                 more: vec![("n_prompt_tokens", prompt as u64), ("n_ctx", context as u64)],
                 ..Problem::invalid(message)
             },
+            EngineError::Constraint(_) => Problem { of_form: true, ..Problem::invalid(message) },
             EngineError::QueueFull { .. } => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
             }

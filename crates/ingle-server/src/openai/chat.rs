@@ -90,7 +90,9 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     let frame = Frame { id: app.id("chatcmpl-"), created: now(), model: lease.id.clone() };
     warnings.extend(variables.unread(lease.engine.language()));
     let (choices, logprobs) = (ask.choices, ask.logprobs.is_some());
-    let mut answers = ask::submit(&lease, &app.metrics, ask).await?;
+    let field = ask.field_of_form("response_format");
+    let answers = ask::submit(&lease, &app.metrics, ask).await;
+    let mut answers = answers.map_err(|problem| problem.of_form_in(field))?;
     warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
     if stream {

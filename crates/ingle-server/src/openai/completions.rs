@@ -137,7 +137,9 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
             format!("`n` answers to each prompt are more than {MOST_ANSWERS}; send several requests");
         return Err(Problem::field("n", message));
     }
-    let mut answers = ask::submit_all(&lease, &app.metrics, ask, further).await?;
+    let field = ask.field_of_form("response_format");
+    let answers = ask::submit_all(&lease, &app.metrics, ask, further).await;
+    let mut answers = answers.map_err(|problem| problem.of_form_in(field))?;
     warnings.append(&mut answers.warnings);
     let prompt = answers.prompt_tokens();
     let echoes: Vec<Option<Echo>> = answers

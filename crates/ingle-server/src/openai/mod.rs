@@ -30,7 +30,7 @@ const MOST_BIASES: usize = 4096;
 
 /// An error as the SDKs expect it.
 pub(crate) fn error(problem: Problem) -> Response {
-    let Problem { status, kind, message, field, more } = problem;
+    let Problem { status, kind, message, field, more, .. } = problem;
     let mut error = Map::new();
     error.insert("message".into(), message.into());
     error.insert("type".into(), kind.into());

@@ -223,6 +223,7 @@ fn forms_that_do_not_exist_or_cannot_be_honoured_are_refused() {
         let more = json!({"response_format": format, "stream": true});
         let error = server.chat(&greedy(user("hi"), more)).error(400);
         assert!(error["message"].as_str().unwrap().contains("cannot be held to this form"), "{error}");
+        assert_eq!(error["param"], "response_format");
     }
 }
 

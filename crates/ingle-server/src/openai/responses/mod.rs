@@ -284,7 +284,9 @@ async fn respond(app: &Arc<App>, client: String, body: Body) -> Result<Response,
     warnings.extend(variables.unread(lease.engine.language()));
     let id = app.id("");
     let frame = Frame { id: format!("resp_{id}"), created: now(), model: lease.id.clone(), store, repeated };
-    let mut answers = ask::submit(&lease, &app.metrics, ask).await?;
+    let field = ask.field_of_form("text.format");
+    let answers = ask::submit(&lease, &app.metrics, ask).await;
+    let mut answers = answers.map_err(|problem| problem.of_form_in(field))?;
     warnings.append(&mut answers.warnings);
     let mut making = Making { app: app.clone(), owner, messages, frame, warnings, output: Output::new(&id) };
     if stream {
