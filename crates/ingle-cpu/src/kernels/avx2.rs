@@ -30,10 +30,14 @@ pub(super) struct Avx2<D>(PhantomData<D>);
 /// The dot products of 8 lanes: see the functions of the same names in [`Lanes`].
 pub(super) trait Dots: Copy {
     const WIDE_OFFSET: i32;
+    const SHORT: bool = false;
 
     unsafe fn dot(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
     unsafe fn dot_wide(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i;
     unsafe fn dot_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
+    unsafe fn dot_short(_sum: __m256i, _weights: __m256i, _activations: __m256i) -> __m256i {
+        unreachable!("asked of instruction sets that say so")
+    }
 }
 
 /// Products of bytes summed in pairs to 16 bits, and those to 32.
@@ -42,6 +46,7 @@ struct Steps;
 
 impl Dots for Steps {
     const WIDE_OFFSET: i32 = 0;
+    const SHORT: bool = true;
 
     /// Pairs fit 16 signed bits: at most 2 x 127 x 128.
     #[inline(always)]
@@ -58,6 +63,10 @@ impl Dots for Steps {
     #[inline(always)]
     unsafe fn dot_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+    }
+    #[inline(always)]
+    unsafe fn dot_short(sum: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+        _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, activations))
     }
 }
 
@@ -95,6 +104,7 @@ impl<D: Dots> Lanes for Avx2<D> {
     const ROWS: usize = 4;
     const PANEL: usize = 4;
     const WIDE_OFFSET: i32 = D::WIDE_OFFSET;
+    const SHORT: bool = D::SHORT;
 
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self::Ints {
@@ -202,6 +212,10 @@ impl<D: Dots> Lanes for Avx2<D> {
     #[inline(always)]
     unsafe fn dot(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {
         both!(D::dot, sum, weights, activations)
+    }
+    #[inline(always)]
+    unsafe fn dot_short(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {
+        both!(D::dot_short, sum, weights, activations)
     }
     #[inline(always)]
     unsafe fn dot_wide(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints {

@@ -6,7 +6,7 @@
 use super::ahead::ahead;
 use super::lanes::{Lanes, broadcast, by_rows, prefetch, start, touch, turns};
 use super::layout::{BLOCK, BlockLayout, IQ4_NL_VALUES, LINE, MXFP4_DOUBLED};
-use super::superblocks::{dot_32, dot_nibbles, five_bits, nibbles};
+use super::superblocks::{add_short, dot_32, dot_nibbles, five_bits, nibbles};
 use super::{Int8Rows, Tile};
 
 /// A format in blocks of 32.
@@ -16,6 +16,9 @@ pub(super) trait Format {
     const FACTOR: f32 = 1.0;
     /// Whether a block has a [`minimum`](Self::minimum).
     const MINIMA: bool = false;
+
+    /// The largest of its [`numbers`](Self::numbers); more than 127 if they have 128 added.
+    const LARGEST: usize;
 
     /// What the numbers of [`numbers`](Self::numbers) are too large by.
     fn offset<L: Lanes>() -> i32;
@@ -83,6 +86,7 @@ pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q8_0;
+    const LARGEST: usize = 255;
 
     fn offset<L: Lanes>() -> i32 {
         L::WIDE_OFFSET
@@ -112,6 +116,7 @@ pub(super) struct Q4_0;
 
 impl Format for Q4_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q4_0;
+    const LARGEST: usize = 15;
 
     fn offset<L: Lanes>() -> i32 {
         8
@@ -137,6 +142,7 @@ pub(super) struct Q4_1;
 
 impl Format for Q4_1 {
     const LAYOUT: BlockLayout = BlockLayout::Q4_1;
+    const LARGEST: usize = 15;
     const MINIMA: bool = true;
 
     fn offset<L: Lanes>() -> i32 {
@@ -168,6 +174,7 @@ pub(super) struct Q5_0;
 
 impl Format for Q5_0 {
     const LAYOUT: BlockLayout = BlockLayout::Q5_0;
+    const LARGEST: usize = 31;
 
     fn offset<L: Lanes>() -> i32 {
         16
@@ -188,6 +195,7 @@ pub(super) struct Iq4Nl;
 
 impl Format for Iq4Nl {
     const LAYOUT: BlockLayout = BlockLayout::IQ4_NL;
+    const LARGEST: usize = 255;
 
     fn offset<L: Lanes>() -> i32 {
         L::WIDE_OFFSET
@@ -213,6 +221,7 @@ pub(super) struct Mxfp4;
 
 impl Format for Mxfp4 {
     const LAYOUT: BlockLayout = BlockLayout::MXFP4;
+    const LARGEST: usize = 24;
     /// The table holds doubled values.
     const FACTOR: f32 = 0.5;
 
@@ -295,14 +304,16 @@ unsafe fn add_block<L: Lanes, F: Format, const M: usize>(
 ) {
     let blocks = input.columns / BLOCK;
     let (d, minimum) = (F::scale::<L>(scale), F::minimum::<L>(scale));
-    let numbers = (M > 1).then(|| F::numbers::<L>(at));
+    let short = (L::SHORT && F::LARGEST <= 31).then(|| short_dots::<L, F, M>(at, b, input));
+    let numbers = (M > 1 && short.is_none()).then(|| F::numbers::<L>(at));
     for m in 0..M {
         let block = m * blocks + b;
-        let start = start::<L>(F::offset::<L>(), input.sums.add(block));
+        let start = || start::<L>(F::offset::<L>(), input.sums.add(block));
         let values = input.values.add(m * input.columns + b * BLOCK);
-        let dot = match &numbers {
-            Some(numbers) => F::dot::<L>(start, numbers, values),
-            None => F::dot_once::<L>(start, at, values),
+        let dot = match (&short, &numbers) {
+            (Some(dots), _) => dots[m],
+            (None, Some(numbers)) => F::dot::<L>(start(), numbers, values),
+            (None, None) => F::dot_once::<L>(start(), at, values),
         };
         let scale = L::mul_f(d, L::splat_f(*input.scales.add(block)));
         results[m] = L::fma(L::to_floats(dot), scale, results[m]);
@@ -311,4 +322,25 @@ unsafe fn add_block<L: Lanes, F: Format, const M: usize>(
             results[m] = L::fma(minimum, sum, results[m]);
         }
     }
+}
+
+/// The integer products of block `b`, summed in 16 bits first.
+#[inline(always)]
+unsafe fn short_dots<L: Lanes, F: Format, const M: usize>(
+    at: *const u8,
+    b: usize,
+    input: &Rows,
+) -> [L::Ints; M] {
+    let blocks = input.columns / BLOCK;
+    let mut dots = [L::splat(0); M];
+    for m in 0..M {
+        dots[m] = start::<L>(F::offset::<L>(), input.sums.add(m * blocks + b));
+    }
+    let values = input.values.add(b * BLOCK);
+    let (numbers, ones) = (F::numbers::<L>(at), L::splat(0x0001_0001));
+    match F::LARGEST {
+        ..=15 => add_short::<L, 15, true, 8, M>(&mut dots, &numbers, ones, values, input.columns),
+        _ => add_short::<L, 31, true, 8, M>(&mut dots, &numbers, ones, values, input.columns),
+    }
+    dots
 }

@@ -22,6 +22,9 @@ pub(super) trait Lanes: Copy {
     const PANEL: usize;
     /// What [`dot_wide`](Self::dot_wide) adds to each weight: 128 where it takes the bytes as they are stored.
     const WIDE_OFFSET: i32;
+    /// Whether products of small weights are best summed in 16 bits first ([`dot_short`](Self::dot_short)): where a dot
+    /// product takes several steps, most of them are left to one for several products.
+    const SHORT: bool = false;
 
     unsafe fn splat(value: i32) -> Self::Ints;
     unsafe fn splat_bytes(value: u8) -> Self::Ints;
@@ -62,6 +65,11 @@ pub(super) trait Lanes: Copy {
 
     /// `sum + weights . activations` in each lane, over its 4 bytes: weights from 0 to 127, activations signed.
     unsafe fn dot(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints;
+    /// `sum + weights . activations` in each half of 16 bits, over its 2 bytes: for as many turns as the sum fits,
+    /// [`short_turns`].
+    unsafe fn dot_short(_sum: Self::Ints, _weights: Self::Ints, _activations: Self::Ints) -> Self::Ints {
+        unreachable!("asked of instruction sets that say so")
+    }
     /// The same for weights stored with 128 added: `sum + (weights - 128 + WIDE_OFFSET) . activations`.
     unsafe fn dot_wide(sum: Self::Ints, weights: Self::Ints, activations: Self::Ints) -> Self::Ints;
     /// `sum + a . b` in each lane, over its two signed 16-bit numbers.
@@ -374,6 +382,22 @@ pub(super) unsafe fn start<L: Lanes>(offset: i32, sum: *const i32) -> L::Ints {
     // The lower 16 bits hold all of such a sum. By a product of 16-bit numbers it never passes through a scalar
     // register.
     unsafe { L::dot_pairs(L::splat(0), L::splat(-offset & 0xffff), L::splat(*sum)) }
+}
+
+/// Products with weights of at most `largest` whose sum fits 16 signed bits, of 1, 2, 4 or 8.
+pub(super) const fn short_turns(largest: usize) -> usize {
+    match i16::MAX as usize / (2 * 128 * largest) {
+        8.. => 8,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// The lower 16 bits of each lane in both halves of it.
+#[inline(always)]
+pub(super) unsafe fn in_pairs<L: Lanes>(v: L::Ints) -> L::Ints {
+    unsafe { L::or(L::and(v, L::splat(0xffff)), L::shl(v, 16)) }
 }
 
 /// The dword at `index` of activations, in all lanes.

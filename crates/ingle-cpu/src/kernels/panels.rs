@@ -18,7 +18,7 @@
 #![allow(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 use super::GROUP;
-use super::lanes::{Lanes, turns};
+use super::lanes::{Lanes, in_pairs, short_turns, turns};
 use super::layout::{BLOCK, LINE, SUPERBLOCK};
 use super::tiles::{
     BLOCK_MINIMUM, BLOCK_RECORD, BLOCK_SCALE, FLOAT_SCALE, MINIMA, MINIMA_SCALE, SCALES, SUPERBLOCK_RECORD,
@@ -37,8 +37,8 @@ pub(crate) struct Panels<'a> {
     pub(crate) values: &'a [[i8; 4]],
     /// Per block of 256 or 32.
     pub(crate) scales: &'a [f32],
-    /// What undoes that the numbers of a tile are too large: sums of 16 columns (blocks of 256) or 32, times the negative
-    /// of [`Raised`].
+    /// What undoes that the numbers of a tile are too large: sums of 16 columns (blocks of 256) or 32, as
+    /// [`Raised::start`] has them.
     pub(crate) starts: &'a [i32],
     /// For blocks of 256: as [`Int8Rows::pairs`](super::Int8Rows::pairs).
     pub(crate) pairs: &'a [i32],
@@ -52,14 +52,30 @@ pub(crate) struct Panels<'a> {
 pub(crate) struct Raised {
     pub(crate) superblocks: u8,
     pub(crate) blocks: u8,
+    /// Whether superblocks take starts in halves.
+    short: bool,
 }
 
 impl Raised {
     /// 128 where dot products take such numbers, else as little as serves all formats.
     pub(super) const fn of<L: Lanes>() -> Raised {
         match L::WIDE_OFFSET {
-            128 => Raised { superblocks: 128, blocks: 128 },
-            _ => Raised { superblocks: 32, blocks: 16 },
+            128 => Raised { superblocks: 128, blocks: 128, short: false },
+            _ => Raised { superblocks: 32, blocks: 16, short: L::SHORT },
+        }
+    }
+
+    /// What a sum of activations starts a sum of products with, in blocks of 256 or 32 columns: its product with the
+    /// negative of what the numbers are too large by; or, to be multiplied in pairs of 16 bits, half of that twice, which
+    /// for 16 columns and 32 is at most 16 x 127 x 16.
+    pub(crate) fn start(&self, block: usize, sum: i32) -> i32 {
+        match block {
+            SUPERBLOCK if self.short => {
+                let half = (-i32::from(self.superblocks) / 2 * sum) & 0xffff;
+                half | (half << 16)
+            }
+            SUPERBLOCK => -i32::from(self.superblocks) * sum,
+            _ => -i32::from(self.blocks) * sum,
         }
     }
 }
@@ -124,6 +140,9 @@ macro_rules! unrolled {
 
 /// What the numbers of a tile are.
 pub(super) trait Numbers {
+    /// Whether they are small enough for [`dot_short`](Lanes::dot_short).
+    const SMALL: bool = true;
+
     /// Whether a sum starts with what undoes that they are too large.
     fn start<L: Lanes>() -> bool;
     /// `sum + weights . activations`, the 4 columns of a row at `value` in all lanes.
@@ -170,6 +189,8 @@ impl Numbers for Higher {
 pub(super) struct Wide;
 
 impl Numbers for Wide {
+    const SMALL: bool = false;
+
     fn start<L: Lanes>() -> bool {
         L::WIDE_OFFSET == 128
     }
@@ -186,6 +207,30 @@ unsafe fn ask_for_part<L: Lanes>(bytes: &[u8], part: usize, count: usize) {
     let lines = bytes.len() / LINE;
     for line in part * lines / count..(part + 1) * lines / count {
         L::prefetch(bytes.as_ptr().add(line * LINE));
+    }
+}
+
+/// `dots += scale *` the products of `N` vectors of numbers from 0 to `LARGEST`, summed in 16 bits as far as they fit;
+/// the scale [in pairs](in_pairs).
+#[inline(always)]
+unsafe fn short_span<L: Lanes, const LARGEST: usize, const N: usize, const M: usize>(
+    dots: &mut [L::Ints; M],
+    numbers: *const u8,
+    values: *const [i8; 4],
+    scale: L::Ints,
+) {
+    let turns = const { short_turns(LARGEST) };
+    for first in (0..N).step_by(turns) {
+        let mut sums = [L::splat(0); M];
+        for t in first..first + turns {
+            let weights = L::load(numbers.add(t * LINE));
+            for m in 0..M {
+                sums[m] = L::dot_short(sums[m], weights, splat_at::<L>(values.add(t * M + m)));
+            }
+        }
+        for m in 0..M {
+            dots[m] = L::dot_pairs(dots[m], sums[m], scale);
+        }
     }
 }
 
@@ -235,24 +280,38 @@ unsafe fn superblock_rows<
         let (mut numbers, mut scale) = (record, record.add(SCALES));
         let mut dots = [L::splat(0); M];
         for _ in 0..spans {
-            let mut acc = [L::splat(0); M];
-            if N::start::<L>() {
-                for m in 0..M {
-                    acc[m] = L::splat(*starts.add(m));
-                    if SPAN == 32 {
-                        acc[m] = L::add(acc[m], L::splat(*starts.add(M + m)));
+            let own = L::load(scale);
+            if L::SHORT && N::SMALL {
+                let own = in_pairs::<L>(own);
+                if N::start::<L>() {
+                    for m in 0..M {
+                        dots[m] = L::dot_pairs(dots[m], L::splat(*starts.add(m)), own);
                     }
                 }
-            }
-            unrolled!(SPAN == 32, T => {
-                let weights = L::load(numbers.add(T * LINE));
-                for m in 0..M {
-                    acc[m] = N::dot::<L>(acc[m], weights, values.add(T * M + m));
+                // 5 bits, or 6 where a scale spans 16 columns
+                match SPAN {
+                    32 => short_span::<L, 31, 8, M>(&mut dots, numbers, values, own),
+                    _ => short_span::<L, 63, 4, M>(&mut dots, numbers, values, own),
                 }
-            });
-            let own = L::load(scale);
-            for m in 0..M {
-                dots[m] = L::add(dots[m], L::mul(acc[m], own));
+            } else {
+                let mut acc = [L::splat(0); M];
+                if N::start::<L>() {
+                    for m in 0..M {
+                        acc[m] = L::splat(*starts.add(m));
+                        if SPAN == 32 {
+                            acc[m] = L::add(acc[m], L::splat(*starts.add(M + m)));
+                        }
+                    }
+                }
+                unrolled!(SPAN == 32, T => {
+                    let weights = L::load(numbers.add(T * LINE));
+                    for m in 0..M {
+                        acc[m] = N::dot::<L>(acc[m], weights, values.add(T * M + m));
+                    }
+                });
+                for m in 0..M {
+                    dots[m] = L::add(dots[m], L::mul(acc[m], own));
+                }
             }
             (numbers, scale) = (numbers.add(SPAN / 4 * LINE), scale.add(LINE));
             (values, starts) = (values.add(SPAN / 4 * M), starts.add(SPAN / 16 * M));
@@ -320,12 +379,16 @@ unsafe fn block_rows<L: Lanes, N: Numbers, const WITH_MINIMUM: bool, const M: us
                 acc[m] = L::splat(*starts.add(m));
             }
         }
-        unrolled!(true, T => {
-            let weights = L::load(record.add(T * LINE));
-            for m in 0..M {
-                acc[m] = N::dot::<L>(acc[m], weights, values.add(T * M + m));
-            }
-        });
+        if L::SHORT && N::SMALL {
+            short_span::<L, 31, 8, M>(&mut acc, record, values, L::splat(0x0001_0001));
+        } else {
+            unrolled!(true, T => {
+                let weights = L::load(record.add(T * LINE));
+                for m in 0..M {
+                    acc[m] = N::dot::<L>(acc[m], weights, values.add(T * M + m));
+                }
+            });
+        }
         let scale = L::load_f(record.add(BLOCK_SCALE).cast());
         for m in 0..M {
             let scale = L::mul_f(scale, L::splat_f(*scales.add(m)));

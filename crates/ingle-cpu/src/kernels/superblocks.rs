@@ -8,7 +8,7 @@
 
 use super::ahead::ahead;
 use super::blocks::{dot_32_wide, looked_up, raised};
-use super::lanes::{Lanes, broadcast, by_rows, prefetch, start, touch, turns};
+use super::lanes::{Lanes, broadcast, by_rows, in_pairs, prefetch, short_turns, start, touch, turns};
 use super::layout::{
     IQ4_NL_VALUES, IQ4_XS_BYTES, IQ4_XS_NUMBERS, IQ4_XS_SCALES, LINE, NUMBERS, Q4_K_BYTES, Q5_K_BYTES,
     Q6_K_BYTES, Q6_K_NUMBERS, Q6_K_SCALES, SCALE_LINES, SUPERBLOCK,
@@ -71,7 +71,14 @@ unsafe fn with_minima_rows<L: Lanes, const FIFTH: bool, const M: usize>(
             for _ in 0..four {
                 prefetch::<L, M>(at, ahead, vectors);
                 let scale = L::and(scale_bytes, L::splat(255));
-                if M == 1 && !FIFTH {
+                if L::SHORT {
+                    let numbers = if FIFTH { five_bits::<L>(at) } else { nibbles::<L>(at) };
+                    let scale = in_pairs::<L>(scale);
+                    match FIFTH {
+                        true => add_short::<L, 31, false, 8, M>(&mut dots, &numbers, scale, values, columns),
+                        false => add_short::<L, 15, false, 8, M>(&mut dots, &numbers, scale, values, columns),
+                    }
+                } else if M == 1 && !FIFTH {
                     let sum = dot_nibbles::<L>(L::splat(0), at, values);
                     dots[0] = L::add(dots[0], L::mul(sum, scale));
                 } else {
@@ -213,6 +220,40 @@ unsafe fn dot_rows<L: Lanes, const N: usize, const M: usize>(
     sums
 }
 
+/// `dots += scale *` the products of `N * 4` columns of numbers from 0 to `LARGEST` with as many activations of each row,
+/// summed in 16 bits as far as they fit; the scale [in pairs](in_pairs).
+#[inline(always)]
+pub(super) unsafe fn add_short<
+    L: Lanes,
+    const LARGEST: usize,
+    const ROLLED: bool,
+    const N: usize,
+    const M: usize,
+>(
+    dots: &mut [L::Ints; M],
+    numbers: &[L::Ints; N],
+    scale: L::Ints,
+    activations: *const i8,
+    columns: usize,
+) {
+    let together = const { short_turns(LARGEST) };
+    // a loop, where the code around is so long that registers would be spilled
+    let (numbers, in_turn) = (numbers.as_ptr(), if ROLLED { turns(together) } else { together });
+    for first in (0..N).step_by(together) {
+        let mut sums = [L::splat(0); M];
+        for t in first..first + in_turn {
+            let weights = *numbers.add(t);
+            for m in 0..M {
+                let four = broadcast::<L>(activations.add(m * columns), t);
+                sums[m] = L::dot_short(sums[m], weights, four);
+            }
+        }
+        for m in 0..M {
+            dots[m] = L::dot_pairs(dots[m], sums[m], scale);
+        }
+    }
+}
+
 /// 16 columns of 6-bit numbers: 2 nibble vectors and one of upper bits.
 #[inline(always)]
 pub(super) unsafe fn six_bits<L: Lanes>(at: *const u8) -> [L::Ints; 4] {
@@ -257,11 +298,14 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
         touch(block, Q6_K_NUMBERS / LINE);
         // what undoes that the numbers are too large by 32, for several rows of all spans at once
         let mut starts = [[0; 16]; M];
-        for m in 0..if M > 1 { M } else { 0 } {
+        for m in 0..if M > 1 && !L::SHORT { M } else { 0 } {
             let negative = L::mul(L::load(row_sums.add(m * blocks * 16).cast()), L::splat(-32));
             L::store_f(starts[m].as_mut_ptr().cast(), L::from_bits(negative));
         }
         let (mut dots, mut span) = ([L::splat(0); M], 0);
+        if L::SHORT {
+            dots = q6_k_starts::<L, M>(block.add(Q6_K_SCALES), row_sums, blocks);
+        }
         at = at.add(Q6_K_NUMBERS);
         for line in 0..4 {
             let mut scale_bytes = L::load(block.add(Q6_K_SCALES + line * LINE));
@@ -269,14 +313,27 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
                 prefetch::<L, M>(at, ahead, 3);
                 let numbers = six_bits::<L>(at);
                 let scale = signed_byte::<L>(scale_bytes);
-                let mut sums = [L::splat(0); M];
-                for m in 0..M {
-                    sums[m] =
-                        if M > 1 { L::splat(starts[m][span]) } else { start::<L>(32, row_sums.add(span)) };
-                }
-                let sums = dot_rows::<L, 4, M>(sums, &numbers, values, columns);
-                for m in 0..M {
-                    dots[m] = L::add(dots[m], L::mul(sums[m], scale));
+                if L::SHORT {
+                    add_short::<L, 63, false, 4, M>(
+                        &mut dots,
+                        &numbers,
+                        in_pairs::<L>(scale),
+                        values,
+                        columns,
+                    );
+                } else {
+                    let mut sums = [L::splat(0); M];
+                    for m in 0..M {
+                        sums[m] = if M > 1 {
+                            L::splat(starts[m][span])
+                        } else {
+                            start::<L>(32, row_sums.add(span))
+                        };
+                    }
+                    let sums = dot_rows::<L, 4, M>(sums, &numbers, values, columns);
+                    for m in 0..M {
+                        dots[m] = L::add(dots[m], L::mul(sums[m], scale));
+                    }
                 }
                 scale_bytes = L::shr(scale_bytes, 8);
                 at = at.add(3 * LINE);
@@ -293,6 +350,38 @@ unsafe fn q6_k_rows<L: Lanes, const M: usize>(
     for m in 0..M {
         L::store_f(tile[first + m].as_mut_ptr(), results[m]);
     }
+}
+
+/// What undoes that the numbers of a Q6_K superblock are too large by 32: -32 times the sum over its 16 spans of their
+/// scales, four to a lane of each line, times the sums of the activations, which fit 16 bits.
+#[inline(always)]
+unsafe fn q6_k_starts<L: Lanes, const M: usize>(
+    scale_lines: *const u8,
+    sums: *const i32,
+    blocks: usize,
+) -> [L::Ints; M] {
+    let mut pairs_of_sums = [[0i32; 8]; M];
+    for m in 0..M {
+        L::store_words(pairs_of_sums[m].as_mut_ptr().cast(), L::load(sums.add(m * blocks * 16).cast()));
+    }
+    let mut starts = [L::splat(0); M];
+    for line in 0..turns(4) {
+        let bytes = L::load(scale_lines.add(line * LINE));
+        // signed bytes 0 and 1, 2 and 3, as pairs
+        let low = L::and(L::sar(L::shl(bytes, 24), 24), L::splat(0xffff));
+        let first = L::or(low, L::shl(L::sar(L::shl(bytes, 16), 24), 16));
+        let low = L::and(L::sar(L::shl(bytes, 8), 24), L::splat(0xffff));
+        let second = L::or(low, L::shl(L::sar(bytes, 24), 16));
+        for m in 0..M {
+            let sums = pairs_of_sums[m].as_ptr().add(2 * line);
+            starts[m] = L::dot_pairs(starts[m], first, L::splat(sums.read_volatile()));
+            starts[m] = L::dot_pairs(starts[m], second, L::splat(sums.add(1).read_volatile()));
+        }
+    }
+    for m in 0..M {
+        starts[m] = L::mul(starts[m], L::splat(-32));
+    }
+    starts
 }
 
 /// IQ4_XS.

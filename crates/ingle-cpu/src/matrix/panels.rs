@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Activations, Needs};
 use crate::Cpu;
-use crate::kernels::{Int8Rows, Panels};
+use crate::kernels::{Int8Rows, Panels, Raised};
 use crate::pool::Shares;
 
 /// Panels of one width that follow each other, and where they lie among the panels' rows.
@@ -88,10 +88,10 @@ impl Interleaved {
             }
         }
         if needs.blocks_of_256 {
-            self.blocks_of_256.fill(cpu, &self.runs, at, &input.blocks_of_256(), raised.superblocks);
+            self.blocks_of_256.fill(cpu, &self.runs, at, &input.blocks_of_256(), raised);
         }
         if needs.blocks_of_32 {
-            self.blocks_of_32.fill(cpu, &self.runs, at, &input.blocks_of_32(), raised.blocks);
+            self.blocks_of_32.fill(cpu, &self.runs, at, &input.blocks_of_32(), raised);
         }
     }
 
@@ -126,7 +126,7 @@ impl Parts {
         runs: &[Run],
         all_rows: usize,
         input: &Int8Rows<'_, BLOCK>,
-        raised: u8,
+        raised: Raised,
     ) {
         let [values, scales, starts, pairs, sums] = parts(input.columns, BLOCK, 0, all_rows);
         self.values.resize(values.end, [0; 4]);
@@ -139,7 +139,6 @@ impl Parts {
         let starts = Shares::new(&mut self.starts);
         let pairs = Shares::new(&mut self.pairs);
         let sums = Shares::new(&mut self.sums);
-        let raised = i32::from(raised);
         // all widths are multiples of 4, so no panel starts between
         cpu.pool.for_chunks(all_rows / 4, 2, &|_, fours| {
             let claimed = 4 * fours.start..4 * fours.end;
@@ -160,7 +159,7 @@ impl Parts {
                 let row = |m: usize| input.slice(run.first + (first + m).min(run.rows - 1), 1);
                 interleave(run.width, values, |m| row(m).values.as_chunks().0, |&four| four);
                 interleave(run.width, scales, |m| row(m).scales, |&scale| scale);
-                interleave(run.width, starts, |m| row(m).sums, |&sum| -raised * sum);
+                interleave(run.width, starts, |m| row(m).sums, |&sum| raised.start(BLOCK, sum));
                 interleave(run.width, pairs, |m| row(m).pairs, |&pair| pair);
                 if BLOCK == 32 {
                     interleave(run.width, sums, |m| row(m).sums, |&sum| sum as f32);
