@@ -26,6 +26,8 @@ pub struct Options<'a> {
     pub tokens: usize,
     /// Different requests.
     pub requests: usize,
+    /// How keys and values are kept.
+    pub kv: &'a str,
 }
 
 /// One in so many clients hangs up before its answer is over.
@@ -53,9 +55,21 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(binary: &Path, model: &str) -> Result<Server> {
+    fn start(binary: &Path, model: &str, kv: &str) -> Result<Server> {
         let mut command = Command::new(binary);
-        command.args(["serve", model, "--port", "0", "--quiet", "--context", "4096", "--at-once", "32"]);
+        command.args([
+            "serve",
+            model,
+            "--port",
+            "0",
+            "--quiet",
+            "--context",
+            "4096",
+            "--at-once",
+            "32",
+            "--kv",
+            kv,
+        ]);
         let mut child = command
             .stdout(Stdio::piped())
             .spawn()
@@ -156,7 +170,7 @@ pub fn load(options: &Options) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let built = target.join("release/ingle");
-    let server = Server::start(options.binary.unwrap_or(&built), options.model)?;
+    let server = Server::start(options.binary.unwrap_or(&built), options.model, options.kv)?;
     let requests = requests(options.requests, options.tokens);
     let alone: Vec<String> =
         requests.iter().map(|request| Ok(server.stream(request, usize::MAX)?.text)).collect::<Result<_>>()?;

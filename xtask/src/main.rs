@@ -32,6 +32,9 @@ enum Chore {
         /// Run the scalar reference executor.
         #[arg(long)]
         reference: bool,
+        /// How keys and values are kept: 16bit, 8bit or 4bit.
+        #[arg(long, default_value = "16bit")]
+        kv: String,
     },
     /// The kernels' tests on emulated 64-bit Arm processors.
     Emulated {
@@ -83,6 +86,9 @@ enum Chore {
         /// Different requests.
         #[arg(short, long, default_value_t = 40)]
         requests: usize,
+        /// How keys and values are kept: 16bit, 8bit or 4bit.
+        #[arg(long, default_value = "16bit")]
+        kv: String,
     },
     /// What guessing ahead brings: answers that are made to be an edited file and a summary, with and without it.
     Guess {
@@ -163,16 +169,26 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Goldens { folder } => xtask::goldens::goldens(folder.as_deref()),
         Chore::Errors { folder } => xtask::errors::errors(&folder),
-        Chore::EmberEval { model, reference } => xtask::ember_eval::eval(model.as_deref(), reference),
+        Chore::EmberEval { model, reference, kv } => {
+            xtask::ember_eval::eval(model.as_deref(), reference, &kv)
+        }
         Chore::Emulated { cpu, filters } => xtask::emulated::emulated(&cpu, &filters),
         Chore::Bodies { binary, count, first, seed, clients } => {
             let binary = binary.as_deref();
             xtask::bodies::bodies(&xtask::bodies::Options { binary, count, first, seed, clients })
         }
         Chore::Clients => xtask::clients::clients(),
-        Chore::Load { model, binary, clients, seconds, tokens, requests } => {
+        Chore::Load { model, binary, clients, seconds, tokens, requests, kv } => {
             let (model, binary, clients) = (&model[..], binary.as_deref(), &clients[..]);
-            xtask::load::load(&xtask::load::Options { model, binary, clients, seconds, tokens, requests })
+            xtask::load::load(&xtask::load::Options {
+                model,
+                binary,
+                clients,
+                seconds,
+                tokens,
+                requests,
+                kv: &kv,
+            })
         }
         Chore::Guess { model, draft, right, threads, rounds } => {
             let (model, draft) = (&model, draft.as_deref());

@@ -203,7 +203,9 @@ mod tests {
                 Event::Reasoning(text) => ("reasoning", text.to_owned()),
                 Event::Call(call) => ("call", call.name.clone()),
                 Event::Notice(text) => ("notice", text.to_owned()),
-                Event::Prefill { .. } | Event::Chosen(..) => unreachable!("nobody asked for it"),
+                Event::Prefill { .. } | Event::Chosen(..) | Event::Asked(..) => {
+                    unreachable!("nobody asked for it")
+                }
             };
             match events.last_mut().filter(|last| last.starts_with(kind)) {
                 Some(last) => last.push_str(&text),

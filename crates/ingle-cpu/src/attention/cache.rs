@@ -2,17 +2,18 @@
 //! grows.
 //!
 //! A row, one head's key or value of one position, is kept as integers and a scale, a bfloat16. They are 16-bit
-//! integers, as exact as 16-bit floats (and, unlike those, multiplied two at a time), or products of a signed byte and
-//! a factor that 32 components share, another byte. A page keeps for each KV head, one after the other:
+//! integers, as exact as 16-bit floats (and, unlike those, multiplied two at a time), or products of a signed byte, or of
+//! 4 bits, and a factor that 32 components share, another byte. A page keeps for each KV head, one after the other:
 //!
 //! ```text
 //! keys           [key dim / 2][64][2]      two neighbouring components of a position side by side
-//! key factors    [key dim / 32][64]        8-bit pages only
+//! key factors    [key dim / 32][64]        8-bit and 4-bit pages only
 //! values         [32][value dim][2]        a component of two neighbouring positions side by side
-//! value factors  [value dim / 32][64]      8-bit pages only
+//! value factors  [value dim / 32][64]      8-bit and 4-bit pages only
 //! scales         [2][64]                   of keys, of values
 //! ```
 //!
+//! (in 4 bits, what lies side by side shares a byte, the first in its lower half, 8 added to each)
 //! so that one vector holds two components of many positions, or two positions of many components, and nothing is
 //! summed across lanes (see `kernels::cached`).
 //!
@@ -67,6 +68,7 @@ impl CacheShape {
         let sizes = |width: usize| match self.format {
             KvFormat::Bits16 => (width * size_of::<i16>() * PAGE, 0),
             KvFormat::Bits8 => (width * PAGE, width.div_ceil(CACHE_BLOCK) * PAGE),
+            KvFormat::Bits4 => (width * PAGE / 2, width.div_ceil(CACHE_BLOCK) * PAGE),
         };
         let ((keys, key_factors), (values, value_factors)) = (sizes(self.key_width()), sizes(self.value_dim));
         let scales = keys + key_factors + values + value_factors;
@@ -97,6 +99,7 @@ impl CacheShape {
             let scales = match self.format {
                 KvFormat::Bits16 => self.put_words(kernels, part, slot + at, key, value, &mut row.words),
                 KvFormat::Bits8 => self.put_bytes(kernels, part, slot + at, key, value, row),
+                KvFormat::Bits4 => self.put_nibbles(kernels, part, slot + at, key, value, row),
             };
             for (of, scale) in scales.into_iter().enumerate() {
                 let place = scales_at + (of * PAGE + slot + at) * size_of::<bf16>();
@@ -140,25 +143,61 @@ impl CacheShape {
         row: &mut Row,
     ) -> [f32; 2] {
         let Places { key_factors, values, value_factors, .. } = self.places();
-        let put_factors = |part: &mut [u8], from: usize, factors: &[u8]| {
-            let places = part[from + slot..].iter_mut().step_by(PAGE);
-            places.zip(factors).for_each(|(place, factor)| *place = *factor);
-        };
-        let blocks = |width: usize| width.div_ceil(CACHE_BLOCK);
         let (key_row, factors) = (&mut row.bytes[..self.key_width()], &mut row.factors[..blocks(key.len())]);
         key_row[key.len()..].fill(0);
         let key_scale = kernels.to_bytes(key, RowLimits::KEY_8, &mut key_row[..key.len()], factors);
         for (two, column) in key_row.chunks_exact(2).zip(part.chunks_exact_mut(2 * PAGE)) {
             (column[2 * slot], column[2 * slot + 1]) = (two[0] as u8, two[1] as u8);
         }
-        put_factors(part, key_factors, factors);
+        put_factors(&mut part[key_factors + slot..], factors);
         let (value_row, factors) = (&mut row.bytes[..value.len()], &mut row.factors[..blocks(value.len())]);
         let value_scale = kernels.to_bytes(value, RowLimits::VALUE_8, value_row, factors);
         let places = part[values + slot / 2 * value.len() * 2..].chunks_exact_mut(2);
         places.zip(value_row).for_each(|(place, byte)| place[slot % 2] = *byte as u8);
-        put_factors(part, value_factors, factors);
+        put_factors(&mut part[value_factors + slot..], factors);
         [key_scale, value_scale]
     }
+
+    /// A key and a value in 4 bits; returns their scales.
+    fn put_nibbles(
+        &self,
+        kernels: &Kernels,
+        part: &mut [u8],
+        slot: usize,
+        key: &[f32],
+        value: &[f32],
+        row: &mut Row,
+    ) -> [f32; 2] {
+        let Places { key_factors, values, value_factors, .. } = self.places();
+        let nibble = |number: i8| number.wrapping_add(8) as u8 & 15;
+        let (key_row, factors) = (&mut row.bytes[..self.key_width()], &mut row.factors[..blocks(key.len())]);
+        key_row[key.len()..].fill(0);
+        let key_scale = kernels.to_bytes(key, RowLimits::KEY_4, &mut key_row[..key.len()], factors);
+        for (two, column) in key_row.chunks_exact(2).zip(part.chunks_exact_mut(PAGE)) {
+            column[slot] = nibble(two[0]) | nibble(two[1]) << 4;
+        }
+        put_factors(&mut part[key_factors + slot..], factors);
+        let (value_row, factors) = (&mut row.bytes[..value.len()], &mut row.factors[..blocks(value.len())]);
+        let value_scale = kernels.to_bytes(value, RowLimits::VALUE_4, value_row, factors);
+        // the position beside it keeps its half
+        let (shift, other) = if slot.is_multiple_of(2) { (0, 0xf0) } else { (4, 0x0f) };
+        for (place, number) in part[values + slot / 2 * value.len()..].iter_mut().zip(value_row) {
+            *place = *place & other | nibble(*number) << shift;
+        }
+        put_factors(&mut part[value_factors + slot..], factors);
+        [key_scale, value_scale]
+    }
+}
+
+/// Factors of a row of so many components.
+fn blocks(width: usize) -> usize {
+    width.div_ceil(CACHE_BLOCK)
+}
+
+/// Puts the factors of a row where those of its first block begin.
+fn put_factors(part: &mut [u8], factors: &[u8]) {
+    let places = part.iter_mut().step_by(PAGE);
+    places.zip(factors).for_each(|(place, factor)| *place = *factor);
 }
 
 /// Rows of one KV head, among those of all heads.
@@ -193,7 +232,7 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Keys `[key width / 2][64][2]`, widened into `wide` if they are in 8 bits. Brings the values into the cache.
+    /// Keys `[key width / 2][64][2]`, widened into `wide` if they are in 8 or 4 bits. Brings the values into the cache.
     pub(super) fn keys<'b>(&self, kernels: &Kernels, wide: &'b mut [i16]) -> (&'b [i16], &'a [u8])
     where
         'a: 'b,
@@ -207,10 +246,15 @@ impl<'a> Part<'a> {
                 kernels.widen_keys(signed(keys), &self.bytes[key_factors..values], ahead, wide);
                 (wide, &[])
             }
+            KvFormat::Bits4 => {
+                let wide = &mut wide[..2 * keys.len()];
+                kernels.widen_key_nibbles(keys, &self.bytes[key_factors..values], ahead, wide);
+                (wide, &[])
+            }
         }
     }
 
-    /// Values `[32][value dim][2]` of the first `positions`, widened into `wide` if they are in 8 bits, and what is left
+    /// Values `[32][value dim][2]` of the first `positions`, widened into `wide` if they are in 8 or 4 bits, and what is left
     /// of bringing `next`, the part after this one, into the cache.
     pub(super) fn values<'b>(
         &self,
@@ -236,6 +280,12 @@ impl<'a> Part<'a> {
                     ahead,
                     wide,
                 );
+                (wide, &[])
+            }
+            KvFormat::Bits4 => {
+                let wide = &mut wide[..2 * rows.len()];
+                let factors = &self.bytes[value_factors..scales];
+                kernels.widen_value_nibbles(rows, factors, positions, ahead, wide);
                 (wide, &[])
             }
         }

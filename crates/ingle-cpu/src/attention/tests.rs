@@ -33,7 +33,7 @@ fn attention(window: Option<usize>) -> Attention {
     }
 }
 
-const FORMATS: [KvFormat; 2] = [KvFormat::Bits16, KvFormat::Bits8];
+const FORMATS: [KvFormat; 3] = KvFormat::ALL;
 
 fn cache(attention: &Attention, window: Option<usize>) -> LayerKv {
     cache_of(attention, window, KvFormat::Bits16)
@@ -162,7 +162,11 @@ fn attention_is_its_definition_for_any_shape() {
                     fill(&cpu, &attention, &mut kv, 0, positions);
                     let ours = attended(&cpu, &attention, &kv, first, rows);
                     let error = relative_error(&ours, &expected);
-                    let within = if format == KvFormat::Bits16 { 2e-6 } else { 4e-4 };
+                    let within = match format {
+                        KvFormat::Bits16 => 2e-6,
+                        KvFormat::Bits8 => 4e-4,
+                        KvFormat::Bits4 => 1e-1,
+                    };
                     let isa = kernels.isa();
                     assert!(error < within, "{isa:?} {format:?} {attention:?} {positions} {rows}: {error:e}");
                 }

@@ -152,6 +152,10 @@ impl<D: Dots> Lanes for Avx2<D> {
         _mm256_storeu_si256(to.cast(), words);
     }
     #[inline(always)]
+    unsafe fn add_words(a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        both!(_mm256_add_epi16(a, b))
+    }
+    #[inline(always)]
     unsafe fn mul_words(a: Self::Ints, b: Self::Ints) -> Self::Ints {
         both!(_mm256_mullo_epi16(a, b))
     }

@@ -115,6 +115,10 @@ impl<T: LookUp> Lanes for Avx512<T> {
         _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(v));
     }
     #[inline(always)]
+    unsafe fn add_words(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi16(a, b)
+    }
+    #[inline(always)]
     unsafe fn mul_words(a: __m512i, b: __m512i) -> __m512i {
         _mm512_mullo_epi16(a, b)
     }

@@ -42,6 +42,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_words(from: *const i8) -> Self::Ints;
     /// 16 integers of 16 signed bits. Others are cut off somehow.
     unsafe fn store_words(to: *mut i16, v: Self::Ints);
+    /// Sums of 16-bit numbers, two to a lane, which wrap around.
+    unsafe fn add_words(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// The low halves of products of 16-bit numbers, two to a lane.
     unsafe fn mul_words(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn and(a: Self::Ints, b: Self::Ints) -> Self::Ints;
@@ -243,6 +245,12 @@ macro_rules! kernel_table {
             compile!($features widen_values(
                 bytes: &[i8], factors: &[u8], positions: usize, ahead: &[u8], out: &mut [i16]
             ) = cached::text::widen_values::<L>);
+            compile!($features widen_key_nibbles(
+                bytes: &[u8], factors: &[u8], ahead: &[u8], out: &mut [i16]
+            ) = cached::text::widen_key_nibbles::<L>);
+            compile!($features widen_value_nibbles(
+                bytes: &[u8], factors: &[u8], positions: usize, ahead: &[u8], out: &mut [i16]
+            ) = cached::text::widen_value_nibbles::<L>);
             compile!($features peak_integers(rounds: usize) -> u64 = peaks::integers::<L>);
             compile!($features peak_words(rounds: usize) -> u64 = peaks::words::<L>);
             compile!($features peak_floats(rounds: usize) -> u64 = peaks::floats::<L>);
@@ -303,6 +311,8 @@ macro_rules! kernel_table {
                     to_bytes,
                     widen_keys,
                     widen_values,
+                    widen_key_nibbles,
+                    widen_value_nibbles,
                 },
                 peak_integers,
                 peak_words,

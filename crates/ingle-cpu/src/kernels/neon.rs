@@ -196,6 +196,11 @@ impl<D: Dots> Lanes for Neon<D> {
         vst1q_u16(to.add(8).cast(), vcombine_u16(vmovn_u32(v[2]), vmovn_u32(v[3])));
     }
     #[inline(always)]
+    unsafe fn add_words(a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        let add = |a, b| vreinterpretq_u32_u16(vaddq_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
+        [add(a[0], b[0]), add(a[1], b[1]), add(a[2], b[2]), add(a[3], b[3])]
+    }
+    #[inline(always)]
     unsafe fn mul_words(a: Self::Ints, b: Self::Ints) -> Self::Ints {
         let mul = |a, b| vreinterpretq_u32_u16(vmulq_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
         [mul(a[0], b[0]), mul(a[1], b[1]), mul(a[2], b[2]), mul(a[3], b[3])]

@@ -137,17 +137,20 @@ pub enum KvFormat {
     Bits16,
     /// 8-bit integers, with an 8-bit factor per 32 of them and a 16-bit scale per row.
     Bits8,
+    /// 4-bit integers, likewise.
+    Bits4,
 }
 
 impl KvFormat {
     /// All of them.
-    pub const ALL: [KvFormat; 2] = [KvFormat::Bits16, KvFormat::Bits8];
+    pub const ALL: [KvFormat; 3] = [KvFormat::Bits16, KvFormat::Bits8, KvFormat::Bits4];
 
     /// By its name, or what other programs call the format that is as large.
     pub fn parse(name: &str) -> Option<KvFormat> {
         match name.to_ascii_lowercase().as_str() {
             "16bit" | "16" | "f16" => Some(KvFormat::Bits16),
             "8bit" | "8" | "q8" | "q8_0" => Some(KvFormat::Bits8),
+            "4bit" | "4" | "q4" | "q4_0" => Some(KvFormat::Bits4),
             _ => None,
         }
     }
@@ -157,6 +160,7 @@ impl KvFormat {
         match self {
             KvFormat::Bits16 => "16bit",
             KvFormat::Bits8 => "8bit",
+            KvFormat::Bits4 => "4bit",
         }
     }
 }
@@ -188,6 +192,7 @@ impl KvBytes {
         let values = match format {
             KvFormat::Bits16 => 2.0,
             KvFormat::Bits8 => 1.0 + 1.0 / 32.0,
+            KvFormat::Bits4 => 0.5 + 1.0 / 32.0,
         };
         KvBytes { values, row: 2.0, ..KvBytes::F16 }
     }

@@ -21,7 +21,8 @@ pub(crate) struct ComputeArgs {
     /// [env: INGLE_EXPERT_MEMORY]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     expert_memory: Option<u64>,
-    /// How keys and values are kept: 16bit, or 8bit, which takes half the memory and is a little less exact
+    /// How keys and values are kept: 16bit; 8bit, which takes half the memory and is a little less exact; or 4bit, which takes
+    /// little more than a quarter and shows
     #[arg(long, value_name = "FORMAT", value_parser = kv_format, default_value = KvFormat::default().name())]
     kv: KvFormat,
     /// Compute in plain 32-bit arithmetic on one thread: the slow standard the fast path is judged by
@@ -43,7 +44,8 @@ pub(crate) struct ComputeListArgs {
     /// [env: INGLE_EXPERT_MEMORY]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     expert_memory: Option<u64>,
-    /// How keys and values are kept: 16bit, or 8bit, which takes half the memory and is a little less exact
+    /// How keys and values are kept: 16bit; 8bit, which takes half the memory and is a little less exact; or 4bit, which takes
+    /// little more than a quarter and shows
     #[arg(long, value_name = "FORMAT", value_parser = kv_format, default_value = KvFormat::default().name())]
     kv: KvFormat,
     /// Measure the slow standard the fast path is judged by: plain 32-bit arithmetic on one thread

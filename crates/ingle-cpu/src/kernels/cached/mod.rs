@@ -14,7 +14,8 @@
 //! (Cauchy-Schwarz); the weights of a page come to `WEIGHTS`, so their sum is below that times `LARGEST`.
 //!
 //! 8-bit pages hold the same integers as products of a signed byte and a factor (unsigned byte) per block of 32
-//! components, and are widened, exactly, before they are used.
+//! components, 4-bit pages as products of a number from -7 to 7 and such a factor; both are widened, exactly, before they
+//! are used.
 //!
 //! A page of one head is a few kilobytes, too short for the processor to guess what comes next, so each product asks for
 //! the bytes (`ahead`) that the product after it will read.
@@ -34,8 +35,8 @@ pub(crate) const CACHE_BLOCK: usize = 32;
 /// Greatest length, root of the sum of squares, of a query or key in 16-bit integers: products fit in 32 bits, even
 /// where 8-bit keys have come out a little longer.
 const LENGTH: f32 = 45_000.0;
-/// Greatest 16-bit integer of a row, and greatest product of a signed byte and a factor of 255.
-const LARGEST: [f32; 2] = [32_767.0, 127.0 * 255.0];
+/// Greatest 16-bit integer of a row, and greatest product of a signed byte, or of 4 signed bits, and a factor of 255.
+const LARGEST: [f32; 3] = [32_767.0, 127.0 * 255.0, 7.0 * 255.0];
 /// What the integer weights of a page come to: each fits 16 bits, and with values their sum fits 32 bits.
 const WEIGHTS: f32 = 32_700.0;
 /// Rows whose scale would be smaller are zero.
@@ -47,17 +48,25 @@ pub(crate) struct RowLimits {
     largest: f32,
     /// Infinity where the length does not matter.
     length: f32,
+    /// Greatest number that a factor is multiplied by, where there are factors.
+    number: f32,
 }
 
 impl RowLimits {
     /// Of queries, and of keys in 16 bits.
-    pub(crate) const KEY: RowLimits = RowLimits { largest: LARGEST[0], length: LENGTH };
+    pub(crate) const KEY: RowLimits = RowLimits { largest: LARGEST[0], length: LENGTH, number: 1.0 };
     /// Of keys in 8 bits.
-    pub(crate) const KEY_8: RowLimits = RowLimits { largest: LARGEST[1], length: LENGTH };
+    pub(crate) const KEY_8: RowLimits = RowLimits { largest: LARGEST[1], length: LENGTH, number: 127.0 };
+    /// Of keys in 4 bits.
+    pub(crate) const KEY_4: RowLimits = RowLimits { largest: LARGEST[2], length: LENGTH, number: 7.0 };
     /// Of values in 16 bits.
-    pub(crate) const VALUE: RowLimits = RowLimits { largest: LARGEST[0], length: f32::INFINITY };
+    pub(crate) const VALUE: RowLimits = RowLimits { largest: LARGEST[0], length: f32::INFINITY, number: 1.0 };
     /// Of values in 8 bits.
-    pub(crate) const VALUE_8: RowLimits = RowLimits { largest: LARGEST[1], length: f32::INFINITY };
+    pub(crate) const VALUE_8: RowLimits =
+        RowLimits { largest: LARGEST[1], length: f32::INFINITY, number: 127.0 };
+    /// Of values in 4 bits.
+    pub(crate) const VALUE_4: RowLimits =
+        RowLimits { largest: LARGEST[2], length: f32::INFINITY, number: 7.0 };
 
     /// The scale of a row whose largest magnitude and length are given, rounded up to a bfloat16, and its inverse. What
     /// is not finite has a scale that is not a number.
@@ -116,6 +125,8 @@ pub(crate) struct CachedKernels {
     pub(in crate::kernels) to_bytes: unsafe fn(&[f32], RowLimits, &mut [i8], &mut [u8]) -> f32,
     pub(in crate::kernels) widen_keys: unsafe fn(&[i8], &[u8], &[u8], &mut [i16]),
     pub(in crate::kernels) widen_values: unsafe fn(&[i8], &[u8], usize, &[u8], &mut [i16]),
+    pub(in crate::kernels) widen_key_nibbles: unsafe fn(&[u8], &[u8], &[u8], &mut [i16]),
+    pub(in crate::kernels) widen_value_nibbles: unsafe fn(&[u8], &[u8], usize, &[u8], &mut [i16]),
 }
 
 /// Those of every processor.
@@ -127,6 +138,8 @@ pub(super) const SCALAR: CachedKernels = CachedKernels {
     to_bytes: scalar::to_bytes,
     widen_keys: scalar::widen_keys,
     widen_values: scalar::widen_values,
+    widen_key_nibbles: scalar::widen_key_nibbles,
+    widen_value_nibbles: scalar::widen_value_nibbles,
 };
 
 // In each method, SAFETY: the table exists only where its instruction set does (see `Kernels::for_isa`), and the lengths
@@ -180,8 +193,8 @@ impl Kernels {
         unsafe { (self.cached.to_words)(x, limits, out) }
     }
 
-    /// `out * factor = x / scale`, rounded, with a factor per block of [`CACHE_BLOCK`]: `out` within 127, products
-    /// within `limits`. Returns the scale, a bfloat16.
+    /// `out * factor = x / scale`, rounded, with a factor per block of [`CACHE_BLOCK`]: numbers and products within
+    /// `limits`. Returns the scale, a bfloat16.
     pub(crate) fn to_bytes(&self, x: &[f32], limits: RowLimits, out: &mut [i8], factors: &mut [u8]) -> f32 {
         assert!(x.len() == out.len() && factors.len() == x.len().div_ceil(CACHE_BLOCK));
         // SAFETY: see the head of the block.
@@ -211,5 +224,30 @@ impl Kernels {
         assert!(factors.len() == (bytes.len() / PAGE).div_ceil(CACHE_BLOCK) * PAGE);
         // SAFETY: see the head of the block.
         unsafe { (self.cached.widen_values)(bytes, factors, positions, ahead, out) }
+    }
+
+    /// [`widen_keys`](Self::widen_keys) for `nibbles` `[width / 2][64]`: the numbers of two neighbouring components, 8
+    /// added to each, the first in the lower bits.
+    pub(crate) fn widen_key_nibbles(&self, nibbles: &[u8], factors: &[u8], ahead: &[u8], out: &mut [i16]) {
+        assert!(nibbles.len().is_multiple_of(PAGE) && out.len() == 2 * nibbles.len());
+        assert!(factors.len() == (out.len() / PAGE).div_ceil(CACHE_BLOCK) * PAGE);
+        // SAFETY: see the head of the block.
+        unsafe { (self.cached.widen_key_nibbles)(nibbles, factors, ahead, out) }
+    }
+
+    /// [`widen_values`](Self::widen_values) for `nibbles` `[32][width]`: the numbers of two neighbouring positions, 8 added
+    /// to each, the first in the lower bits.
+    pub(crate) fn widen_value_nibbles(
+        &self,
+        nibbles: &[u8],
+        factors: &[u8],
+        positions: usize,
+        ahead: &[u8],
+        out: &mut [i16],
+    ) {
+        assert!(out.len().is_multiple_of(PAGE) && out.len() == 2 * nibbles.len() && positions <= PAGE);
+        assert!(factors.len() == (out.len() / PAGE).div_ceil(CACHE_BLOCK) * PAGE);
+        // SAFETY: see the head of the block.
+        unsafe { (self.cached.widen_value_nibbles)(nibbles, factors, positions, ahead, out) }
     }
 }

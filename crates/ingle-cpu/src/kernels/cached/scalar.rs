@@ -91,7 +91,7 @@ pub(super) fn to_bytes(x: &[f32], limits: RowLimits, out: &mut [i8], factors: &m
     let (largest, length) = size(x);
     let (scale, inverse) = limits.scale(largest, length);
     for ((x, out), factor) in x.chunks(CACHE_BLOCK).zip(out.chunks_mut(CACHE_BLOCK)).zip(factors) {
-        *factor = (size(x).0 * inverse / 127.0).ceil() as u8;
+        *factor = (size(x).0 * inverse / limits.number).ceil() as u8;
         let inverse = if *factor == 0 { 0.0 } else { inverse / f32::from(*factor) };
         out.iter_mut().zip(x).for_each(|(out, x)| *out = (x * inverse).round_ties_even() as i8);
     }
@@ -111,5 +111,32 @@ pub(super) fn widen_values(bytes: &[i8], factors: &[u8], positions: usize, _ahea
     for (place, (out, &byte)) in out[..used].iter_mut().zip(bytes).enumerate() {
         let (component, position) = (place / 2 % width, place / 2 / width * 2 + place % 2);
         *out = i16::from(byte) * i16::from(factors[component / CACHE_BLOCK * PAGE + position]);
+    }
+}
+
+/// Number `place % 2` of the byte at `place / 2`.
+fn nibble(nibbles: &[u8], place: usize) -> i16 {
+    i16::from(nibbles[place / 2] >> (4 * (place % 2)) & 15) - 8
+}
+
+pub(super) fn widen_key_nibbles(nibbles: &[u8], factors: &[u8], _ahead: &[u8], out: &mut [i16]) {
+    for (place, out) in out.iter_mut().enumerate() {
+        let (component, position) = (place / (2 * PAGE) * 2 + place % 2, place / 2 % PAGE);
+        *out = nibble(nibbles, place) * i16::from(factors[component / CACHE_BLOCK * PAGE + position]);
+    }
+}
+
+pub(super) fn widen_value_nibbles(
+    nibbles: &[u8],
+    factors: &[u8],
+    positions: usize,
+    _ahead: &[u8],
+    out: &mut [i16],
+) {
+    let width = out.len() / PAGE;
+    let used = positions.div_ceil(2) * 2 * width;
+    for (place, out) in out[..used].iter_mut().enumerate() {
+        let (component, position) = (place / 2 % width, place / 2 / width * 2 + place % 2);
+        *out = nibble(nibbles, place) * i16::from(factors[component / CACHE_BLOCK * PAGE + position]);
     }
 }

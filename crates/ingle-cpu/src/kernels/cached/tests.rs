@@ -160,19 +160,19 @@ fn rows_become_integers_within_their_limits_and_half_a_step() {
 }
 
 #[test]
-fn eight_bit_rows_are_exact_products_within_half_a_step_of_their_block() {
+fn rows_of_few_bits_are_exact_products_within_half_a_step_of_their_block() {
     for kernels in tables() {
-        for (width, limits) in WIDTHS
-            .into_iter()
-            .chain([1, 33, 4096])
-            .flat_map(|width| [RowLimits::KEY_8, RowLimits::VALUE_8].map(|limits| (width, limits)))
-        {
+        for (width, limits) in WIDTHS.into_iter().chain([1, 33, 4096]).flat_map(|width| {
+            [RowLimits::KEY_8, RowLimits::VALUE_8, RowLimits::KEY_4, RowLimits::VALUE_4]
+                .map(|limits| (width, limits))
+        }) {
             for row in rows(width) {
                 let (mut bytes, mut factors) = (vec![77; width], vec![9; width.div_ceil(CACHE_BLOCK)]);
                 let scale = kernels.to_bytes(&row, limits, &mut bytes, &mut factors);
                 for (at, (&byte, &x)) in bytes.iter().zip(&row).enumerate() {
                     let (factor, step) = (factors[at / CACHE_BLOCK], scale * f32::from(factors[at / 32]));
-                    assert!(byte > i8::MIN && i32::from(byte).abs() * i32::from(factor) <= 32_767);
+                    assert!(f32::from(byte).abs() <= limits.number);
+                    assert!(f32::from(byte).abs() * f32::from(factor) <= limits.largest);
                     assert!((f32::from(byte) * step - x).abs() <= 0.502 * step, "{:?}", kernels.isa());
                 }
             }
@@ -238,6 +238,36 @@ fn pages_of_bytes_are_widened_exactly() {
                     let (component, position) = (at / 2 % width, at / 2 / width * 2 + at % 2);
                     let exact = i16::from(byte) * factor(component, position);
                     assert!(position >= positions || out == exact, "{:?} {width}", kernels.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_of_nibbles_are_widened_exactly() {
+    for kernels in tables() {
+        for width in WIDTHS {
+            let nibbles: Vec<u8> = integers(width * PAGE / 2, 127, 5).map(|x| (x + 128) as u8).collect();
+            let blocks = width.div_ceil(CACHE_BLOCK);
+            let factors: Vec<u8> = integers(blocks * PAGE, 127, 6).map(|x| (x + 128) as u8).collect();
+            let exact = |place: usize, component: usize, position: usize| {
+                let number = i16::from(nibbles[place / 2] >> (place % 2 * 4) & 15) - 8;
+                number * i16::from(factors[component / CACHE_BLOCK * PAGE + position])
+            };
+            let mut out = vec![7; width * PAGE];
+            kernels.widen_key_nibbles(&nibbles, &factors, &[1; 77], &mut out);
+            for (at, &out) in out.iter().enumerate() {
+                let (component, position) = (at / (2 * PAGE) * 2 + at % 2, at / 2 % PAGE);
+                assert_eq!(out, exact(at, component, position), "{:?} {width}", kernels.isa());
+            }
+            for positions in [1, 2, 31, PAGE] {
+                let mut out = vec![7; width * PAGE];
+                kernels.widen_value_nibbles(&nibbles, &factors, positions, &[1; 77], &mut out);
+                for (at, &out) in out.iter().enumerate() {
+                    let (component, position) = (at / 2 % width, at / 2 / width * 2 + at % 2);
+                    let right = position >= positions || out == exact(at, component, position);
+                    assert!(right, "{:?} {width}", kernels.isa());
                 }
             }
         }

@@ -315,7 +315,7 @@ pub(in crate::kernels) unsafe fn to_bytes<L: Lanes>(
     for ((x, out), factor) in x.chunks(CACHE_BLOCK).zip(out.chunks_mut(CACHE_BLOCK)).zip(factors) {
         let mut block = [0.0; CACHE_BLOCK];
         block[..x.len()].copy_from_slice(x);
-        let needed = (largest_magnitude::<L>(block.as_ptr(), CACHE_BLOCK) * inverse / 127.0).ceil();
+        let needed = (largest_magnitude::<L>(block.as_ptr(), CACHE_BLOCK) * inverse / limits.number).ceil();
         *factor = needed as u8; // what is not a number becomes zero
         let inverse = L::splat_f(if *factor == 0 { 0.0 } else { inverse / f32::from(*factor) });
         let mut bytes = [0; CACHE_BLOCK];
@@ -396,6 +396,82 @@ pub(in crate::kernels) unsafe fn widen_values<L: Lanes>(
                 let place = (pair * width + component) * 2;
                 out[place] = i16::from(bytes[place]).wrapping_mul(i16::from(first));
                 out[place + 1] = i16::from(bytes[place + 1]).wrapping_mul(i16::from(second));
+            }
+        }
+    }
+}
+
+/// 16 bytes, their lower and upper 4 bits each less 8, as two 16-bit numbers in a lane, times `factors` in such lanes.
+#[inline(always)]
+unsafe fn widen_16<L: Lanes>(nibbles: *const u8, factors: L::Ints, negative: L::Ints) -> L::Ints {
+    let bytes = L::load_bytes(nibbles);
+    let numbers = L::and(L::or(bytes, L::shl(bytes, 12)), L::splat(0x000f_000f));
+    L::add_words(L::mul_words(numbers, factors), negative)
+}
+
+/// What the products with `factors` are too large by, negative.
+#[inline(always)]
+unsafe fn eight_times<L: Lanes>(factors: L::Ints) -> L::Ints {
+    L::mul_words(factors, L::splat(0xfff8_fff8_u32 as i32))
+}
+
+/// 4-bit keys `[key dim / 2][64]` with factors `[blocks][64]` to 16 bits.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn widen_key_nibbles<L: Lanes>(
+    nibbles: &[u8],
+    factors: &[u8],
+    ahead: &[u8],
+    out: &mut [i16],
+) {
+    let pairs = nibbles.len() / PAGE;
+    let mut fetch = Fetch::new(ahead, pairs);
+    for (block, factors) in factors.chunks_exact(PAGE).enumerate() {
+        let factors: [L::Ints; 4] = std::array::from_fn(|at| {
+            let factor = L::load_bytes(factors.as_ptr().add(at * 16));
+            L::or(factor, L::shl(factor, 16))
+        });
+        for pair in block * CACHE_BLOCK / 2..pairs.min((block + 1) * CACHE_BLOCK / 2) {
+            fetch.next::<L>();
+            for at in 0..4 {
+                let place = pair * PAGE + at * 16;
+                let negative = eight_times::<L>(factors[at]);
+                let wide = widen_16::<L>(nibbles.as_ptr().add(place), factors[at], negative);
+                L::store_f(out.as_mut_ptr().add(2 * place).cast(), L::from_bits(wide));
+            }
+        }
+    }
+}
+
+/// 4-bit values `[32][value dim]` with factors `[blocks][64]` to 16 bits, the first `positions`.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn widen_value_nibbles<L: Lanes>(
+    nibbles: &[u8],
+    factors: &[u8],
+    positions: usize,
+    ahead: &[u8],
+    out: &mut [i16],
+) {
+    let width = out.len() / PAGE;
+    let pairs = positions.div_ceil(2);
+    let mut fetch = Fetch::new(ahead, pairs);
+    for pair in 0..pairs {
+        fetch.next::<L>();
+        for (block, factors) in factors.chunks_exact(PAGE).enumerate() {
+            let (first, second) = (factors[pair * 2], factors[pair * 2 + 1]);
+            let factor = L::splat(i32::from(first) | i32::from(second) << 16);
+            let negative = eight_times::<L>(factor);
+            let components = block * CACHE_BLOCK..width.min((block + 1) * CACHE_BLOCK);
+            let whole = components.start + whole(components.len());
+            for component in (components.start..whole).step_by(16) {
+                let place = pair * width + component;
+                let wide = widen_16::<L>(nibbles.as_ptr().add(place), factor, negative);
+                L::store_f(out.as_mut_ptr().add(2 * place).cast(), L::from_bits(wide));
+            }
+            for component in whole..components.end {
+                let place = pair * width + component;
+                let number = |shift: u32| i16::from(nibbles[place] >> shift & 15) - 8;
+                out[2 * place] = number(0).wrapping_mul(i16::from(first));
+                out[2 * place + 1] = number(4).wrapping_mul(i16::from(second));
             }
         }
     }
