@@ -110,6 +110,11 @@ impl ComputeArgs {
 }
 
 impl Compute {
+    /// The same with keys and values kept so.
+    pub(crate) fn with_kv(self, kv: KvFormat) -> Compute {
+        Compute { kv, ..self }
+    }
+
     /// How a model is to be loaded, for so many tokens of context.
     pub(crate) fn load_options(&self, context: Option<usize>) -> LoadOptions {
         LoadOptions {
@@ -177,10 +182,16 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A model's name and the format of its keys and values.
+pub(crate) fn kv_of(text: &str) -> Result<(String, KvFormat), String> {
+    let (name, format) = text.rsplit_once('=').ok_or("NAME=FORMAT is needed, such as big=8bit")?;
+    Ok((name.trim().to_owned(), kv_format(format.trim())?))
+}
+
 fn kv_format(text: &str) -> Result<KvFormat, String> {
-    let names = KvFormat::ALL.map(KvFormat::name).join(" or ");
+    let names = KvFormat::ALL.map(KvFormat::name).join(", ");
     KvFormat::parse(text)
-        .ok_or_else(|| format!("{names} is needed; other formats of the cache are not known here"))
+        .ok_or_else(|| format!("one of {names} is needed; other formats of the cache are not known here"))
 }
 
 fn isa(text: &str) -> Result<Isa, String> {

@@ -11,7 +11,7 @@ use crate::errors;
 use crate::messages;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
-pub(crate) use compute::{Compute, ComputeArgs, ComputeListArgs, size};
+pub(crate) use compute::{Compute, ComputeArgs, ComputeListArgs, kv_of, size};
 pub(crate) use numbers::{count, positive, tokens};
 pub(crate) use sampling::SamplingArgs;
 use std::ffi::OsString;

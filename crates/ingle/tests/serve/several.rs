@@ -190,11 +190,31 @@ fn one_file_under_two_names_is_one_model() {
 }
 
 #[test]
+fn a_model_may_keep_keys_and_values_in_a_way_of_its_own() {
+    let narrow = concat!("narrow=", env!("CARGO_MANIFEST_DIR"), "/../../models/ember/ember-q8_0.gguf");
+    let server = Server::start(&["ember", narrow, "--kv-of", "narrow=4bit", "--context", "512"]);
+    let held = |model: &str| {
+        let long = "one two three four five ".repeat(40);
+        let body = json!({"model": model, "prompt": long, "max_tokens": 4, "temperature": 0});
+        server.post("/v1/completions", &body).good();
+        let line = format!("ingle_kv_bytes{{model=\"{model}\"}} ");
+        let metrics = server.get("/metrics").body;
+        let held = metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse::<f64>().ok());
+        held.unwrap_or_else(|| panic!("{metrics}"))
+    };
+    let (wide, narrow) = (held("ember"), held("narrow"));
+    assert!(narrow > 0.0 && narrow < 0.35 * wide, "{narrow} and {wide}");
+}
+
+#[test]
 fn names_that_are_not_clear_are_refused_at_the_start() {
     for (args, said) in [
         (vec!["ember".to_owned(), named("ember")], "two models are called `ember`"),
         (vec![named("two words")], "one word is needed"),
         (vec!["ember".into(), "--pin".into(), "another".into()], "no model `another` to pin"),
+        (vec!["ember".into(), "--kv-of".into(), "another=8bit".into()], "no model `another` to keep keys"),
+        (vec!["ember".into(), "--kv-of".into(), "ember".into()], "NAME=FORMAT is needed"),
+        (vec!["ember".into(), "--kv-of".into(), "ember=3bit".into()], "16bit, 8bit, 4bit"),
         (vec!["a=./nothing.gguf".into()], "nothing.gguf"),
         (vec!["ember".into(), "--keep-alive".into(), "soon".into()], "a time such as"),
         (vec!["--folder".into(), "/nonexistent".into()], "/nonexistent"),

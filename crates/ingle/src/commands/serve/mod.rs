@@ -2,11 +2,12 @@
 
 mod offers;
 
-use crate::args::{ComputeArgs, positive, size};
+use crate::args::{ComputeArgs, kv_of, positive, size};
 use crate::console::{Output, on_errors, say};
 use crate::errors::Usage;
 use crate::messages;
 use anyhow::Result;
+use ingle_model::spec::KvFormat;
 use ingle_server::{At, Keep, Keys, ServeOptions, Serving, Tls};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// A model that is loaded at the start and always stays, by its name; may be given several times
     #[arg(long, value_name = "NAME")]
     pin: Vec<String>,
+    /// Keys and values of one model kept in another way than --kv says, such as big=8bit; may be given several times
+    #[arg(long, value_name = "NAME=FORMAT", value_parser = kv_of)]
+    kv_of: Vec<(String, KvFormat)>,
     /// How long a model stays loaded when nobody asks it, such as 30m [default: until another needs its memory]
     #[arg(long, value_name = "TIME", value_parser = Keep::parse, allow_hyphen_values = true)]
     keep_alive: Option<Keep>,

@@ -71,15 +71,21 @@ pub(super) fn offers(args: &Args, compute: Compute, started: &Arc<AtomicBool>) -
         };
         let (pinned, changed) = (args.pin.contains(&id), changed(&model));
         let draft = args.draft.as_deref().filter(|_| at == 0).map(opening::model).transpose()?;
+        let kv = args.kv_of.iter().rfind(|(name, _)| *name == id).map(|&(_, format)| format);
+        let compute = kv.map_or(compute, |kv| compute.with_kv(kv));
         let load = loader(model, draft, args, compute, started.clone());
         let (aliases, at_start) = (if at == 0 { args.alias.clone() } else { Vec::new() }, at == 0);
         kept.push((Offer { id, aliases, description, changed, at_start, pinned, load }, file));
     }
     let kept: Vec<Offer> = kept.into_iter().map(|(offer, _)| offer).collect();
-    if let Some(absent) = args.pin.iter().find(|pin| !kept.iter().any(|offer| offer.id == **pin)) {
-        let all: Vec<&str> = kept.iter().map(|offer| offer.id.as_str()).collect();
-        let message = format!("there is no model `{absent}` to pin; there is: {}", all.join(", "));
-        return Err(errors::Usage(message).into());
+    let pins = args.pin.iter().map(|name| (name, "pin"));
+    let formats = args.kv_of.iter().map(|(name, _)| (name, "keep keys and values of"));
+    for (absent, what) in pins.chain(formats) {
+        if !kept.iter().any(|offer| offer.id == *absent) {
+            let all: Vec<&str> = kept.iter().map(|offer| offer.id.as_str()).collect();
+            let message = format!("there is no model `{absent}` to {what}; there is: {}", all.join(", "));
+            return Err(errors::Usage(message).into());
+        }
     }
     if kept.is_empty() {
         return Err(errors::Usage("there is no model to serve in these folders".into()).into());
