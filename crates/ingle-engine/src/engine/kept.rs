@@ -7,9 +7,9 @@ use ingle_model::executor::SequenceId;
 
 /// A sequence and the tokens it has cached.
 #[derive(Clone, Debug)]
-struct Entry {
-    sequence: SequenceId,
-    tokens: Vec<u32>,
+pub(super) struct Entry {
+    pub(super) sequence: SequenceId,
+    pub(super) tokens: Vec<u32>,
     bytes: u64,
 }
 
@@ -71,8 +71,13 @@ impl Kept {
     }
 
     /// Gives up the sequence that was of no use for longest.
-    pub(super) fn give_up(&mut self) -> Option<SequenceId> {
-        (!self.0.is_empty()).then(|| self.0.remove(0).sequence)
+    pub(super) fn give_up(&mut self) -> Option<Entry> {
+        (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
+    /// All of them, those used last first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().rev()
     }
 }
 
@@ -89,7 +94,8 @@ mod tests {
         assert_eq!(kept.beginnings(&[1, 2, 4, 6]), [(SequenceId(2), 3), (SequenceId(1), 2)]);
         assert_eq!(kept.beginnings(&[7]), []);
         kept.used(SequenceId(1));
-        assert_eq!((kept.bytes(), kept.give_up()), (35, Some(SequenceId(2))));
+        let given_up = (kept.bytes(), kept.give_up().map(|entry| entry.sequence));
+        assert_eq!(given_up, (35, Some(SequenceId(2))));
         assert_eq!(
             kept.keep(SequenceId(4), vec![1, 2, 3, 4], 12, false),
             [SequenceId(1)],
