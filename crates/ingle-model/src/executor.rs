@@ -147,7 +147,7 @@ pub trait CachedState: Any + Send {
     /// Positions it holds.
     fn length(&self) -> usize;
 
-    /// Writes it down. How many bytes that are depends on the network, the format of the cache and the positions alone.
+    /// Writes it down: the same bytes each time.
     ///
     /// # Errors
     /// Those of the writer.

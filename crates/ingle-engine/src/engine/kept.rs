@@ -4,12 +4,15 @@
 //! token that differs ends each comparison.
 
 use ingle_model::executor::SequenceId;
+use std::time::SystemTime;
 
 /// A sequence and the tokens it has cached.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) sequence: SequenceId,
     pub(super) tokens: Vec<u32>,
+    /// When it was last of use.
+    pub(super) used: SystemTime,
     bytes: u64,
 }
 
@@ -45,7 +48,7 @@ impl Kept {
     pub(super) fn used(&mut self, sequence: SequenceId) {
         if let Some(at) = self.0.iter().position(|entry| entry.sequence == sequence) {
             let entry = self.0.remove(at);
-            self.0.push(entry);
+            self.0.push(Entry { used: SystemTime::now(), ..entry });
         }
     }
 
@@ -66,7 +69,7 @@ impl Kept {
             }
             !covered
         });
-        self.0.push(Entry { sequence, tokens, bytes });
+        self.0.push(Entry { sequence, tokens, used: SystemTime::now(), bytes });
         gone
     }
 

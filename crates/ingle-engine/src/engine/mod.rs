@@ -416,8 +416,8 @@ impl Engine {
         }
     }
 
-    /// Has what is cached written to the prefix cache on disk, if there is one; the receiver hears when that is done, or
-    /// that the engine is gone. Answers in the making go on meanwhile.
+    /// Has what is cached written to the prefix cache on disk, if there is one, for the last time; the receiver hears when
+    /// that is done, or that there is nobody to do it. Answers in the making go on meanwhile.
     pub fn write_cached(&self) -> mpsc::Receiver<()> {
         let (reply, written) = mpsc::channel();
         // an engine that is gone drops the sender

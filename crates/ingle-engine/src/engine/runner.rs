@@ -89,12 +89,13 @@ impl Runner {
         shown: Arc<Shown>,
         options: &EngineOptions,
     ) -> Runner {
-        let status = Status { kv_budget: about.kv_budget, ..Status::default() };
-        *shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = status.clone();
         let forgets = caches(model.spec(), |kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent));
         let disk = options.prefixes.as_ref();
         // what waits to be written takes memory beyond the budget
         let disk = disk.and_then(|folder| Disk::start(folder, &model, forgets, about.kv_budget / 8));
+        let found = disk.as_ref().map(Disk::status).unwrap_or_default();
+        let status = Status { kv_budget: about.kv_budget, disk: found, ..Status::default() };
+        *shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = status.clone();
         Runner {
             disk,
             overdue: None,

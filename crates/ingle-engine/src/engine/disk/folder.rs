@@ -111,6 +111,7 @@ impl PrefixFolder {
     pub(super) fn write(
         &self,
         name: &str,
+        used: SystemTime,
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
         let number = RandomState::new().build_hasher().finish(); // keys from the system's random source
@@ -118,7 +119,10 @@ impl PrefixFolder {
         let mut file = create(&unfinished)?;
         // a file system without locks has no leftovers removed, and no harm done
         _ = file.lock();
-        let done = write(&mut file).and_then(|()| fs::rename(&unfinished, self.path.join(name)));
+        let done = write(&mut file).and_then(|()| {
+            _ = file.set_modified(used);
+            fs::rename(&unfinished, self.path.join(name))
+        });
         if done.is_err() {
             _ = fs::remove_file(&unfinished);
         }
@@ -133,31 +137,35 @@ impl PrefixFolder {
         }
     }
 
-    /// A file was of use.
-    pub(super) fn used(&self, name: &str) {
+    /// A file was of use at some time.
+    pub(super) fn used(&self, name: &str, at: SystemTime) {
         // where that cannot be written, it is removed a little early
-        if let Ok((file, _)) = self.open_file(name) {
-            _ = file.set_modified(SystemTime::now());
+        if let Ok((file, _)) = self.open_file(name)
+            && file.metadata().and_then(|facts| facts.modified()).is_ok_and(|before| before < at)
+        {
+            _ = file.set_modified(at);
         }
     }
 
-    /// Removes files, those first that were of no use for longest, until `bytes` more fit.
+    /// Removes files, those first that were of no use for longest, until `bytes` more fit; none that were of use after
+    /// `used`. Whether there is room then.
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn make_room(&self, bytes: u64) -> io::Result<()> {
+    pub(super) fn make_room(&self, bytes: u64, used: SystemTime) -> io::Result<bool> {
         let mut files = self.files()?;
         files.sort_by_key(|file| file.used);
         let mut held: u64 = files.iter().map(|file| file.bytes).sum();
         let mut count = files.len() + usize::from(bytes > 0);
-        for file in files {
-            if held.saturating_add(bytes) <= self.most && count <= MOST_FILES {
+        let fits = |held: u64, count| held.saturating_add(bytes) <= self.most && count <= MOST_FILES;
+        for file in files.into_iter().take_while(|file| file.used <= used) {
+            if fits(held, count) {
                 break;
             }
             self.remove(&file.name)?;
             (held, count) = (held - file.bytes, count - 1);
         }
-        Ok(())
+        Ok(fits(held, count))
     }
 
     /// Removes what writers left behind that did not come to their end; those that still write hold a lock.

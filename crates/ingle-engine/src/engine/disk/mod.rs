@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use worker::{Queue, Task};
 
 /// Least tokens that are worth a file, and worth reading one.
@@ -87,6 +87,16 @@ impl Found {
     pub(super) fn tokens(&self) -> usize {
         self.header.tokens.len()
     }
+}
+
+/// What is to be written.
+pub(super) struct Work {
+    pub(super) tokens: Vec<u32>,
+    pub(super) state: Box<dyn CachedState>,
+    /// Seconds per token that computing takes, where that was measured.
+    pub(super) seconds: Option<f64>,
+    /// When it was last of use.
+    pub(super) used: SystemTime,
 }
 
 /// What came of reading a file.
@@ -217,8 +227,8 @@ impl Disk {
     }
 
     /// Whether these tokens are worth a file: they are not few, and there is none from which they can be had. One that there
-    /// is counts as used.
-    pub(super) fn is_worth(&self, tokens: &[u32]) -> bool {
+    /// is counts as used then.
+    pub(super) fn is_worth(&self, tokens: &[u32], used: SystemTime) -> bool {
         if tokens.len() < LEAST {
             return false;
         }
@@ -231,7 +241,7 @@ impl Disk {
         if let Some(entry) = held {
             let name = entry.name.clone();
             drop(index);
-            locked(&self.shared.queue).writes.push_back(Task::Used(name));
+            locked(&self.shared.queue).writes.push_back(Task::Used(name, used));
             self.shared.wake.notify_one();
             return false;
         }
@@ -240,13 +250,8 @@ impl Disk {
 
     /// Has a state written. Of one that is given up for lack of memory (`given_up`) the memory is held until then, so that
     /// it is skipped where too many wait.
-    pub(super) fn write(
-        &self,
-        tokens: Vec<u32>,
-        state: Box<dyn CachedState>,
-        seconds: Option<f64>,
-        given_up: bool,
-    ) {
+    pub(super) fn write(&self, work: Work, given_up: bool) {
+        let Work { tokens, state, seconds, used } = work;
         let header = Header::new(self.shared.identity, tokens, &*state, seconds.unwrap_or(0.0));
         let mut queue = locked(&self.shared.queue);
         let waiting = queue.waiting.saturating_add(header.state);
@@ -255,7 +260,7 @@ impl Disk {
             return;
         }
         queue.waiting = waiting;
-        queue.writes.push_back(Task::Write { header, state });
+        queue.writes.push_back(Task::Write { header, state, used });
         self.shared.wake.notify_one();
     }
 

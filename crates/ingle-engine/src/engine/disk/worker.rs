@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Files that are smaller say nothing of the disk's rate.
 const TELLING: u64 = 16 << 20;
@@ -34,9 +34,10 @@ pub(super) enum Task {
     Write {
         header: Header,
         state: Box<dyn CachedState>,
+        used: SystemTime,
     },
     /// A file was of use.
-    Used(String),
+    Used(String, SystemTime),
     /// Say that everything before is done.
     Flush(Sender<()>),
 }
@@ -51,14 +52,14 @@ impl Shared {
                     // whoever does not listen any more has ended
                     _ = arrivals.send(Arrived { name, tokens, state: good.then_some(state) });
                 }
-                Task::Write { header, state } => {
+                Task::Write { header, state, used } => {
                     let bytes = header.state;
-                    self.write(header, &*state);
+                    self.write(header, &*state, used);
                     drop(state);
                     let mut queue = locked(&self.queue);
                     queue.waiting = queue.waiting.saturating_sub(bytes);
                 }
-                Task::Used(name) => self.folder.used(&name),
+                Task::Used(name, used) => self.folder.used(&name, used),
                 Task::Flush(reply) => _ = reply.send(()),
             }
         }
@@ -88,7 +89,7 @@ impl Shared {
         });
         match read {
             Ok(bytes) => {
-                self.folder.used(name);
+                self.folder.used(name, SystemTime::now());
                 self.counts.read.fetch_add(bytes, Ordering::Relaxed);
                 if bytes >= TELLING {
                     let rate = bytes as f64 / started.elapsed().as_secs_f64().max(1e-9);
@@ -123,22 +124,32 @@ impl Shared {
         }
     }
 
-    fn write(&self, header: Header, state: &dyn CachedState) {
+    fn write(&self, header: Header, state: &dyn CachedState, used: SystemTime) {
         let Some(bytes) = header.file_bytes().filter(|&bytes| bytes <= self.folder.most()) else {
             self.counts.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         };
         let name = self.name_of(&header.tokens);
-        let written = self
-            .folder
-            .make_room(bytes)
-            .and_then(|()| self.folder.write(&name, |to| file::write(to, &header, state)));
-        if let Err(error) = written {
-            let folder = self.folder.path().display();
-            self.failed(&format!(
-                "prefixes cannot be written to {folder}: {error}; what was cached is computed again after a restart"
-            ));
-            return;
+        let written = self.folder.make_room(bytes, used).and_then(|room| {
+            if room {
+                self.folder.write(&name, used, |to| file::write(to, &header, state))?;
+            }
+            Ok(room)
+        });
+        match written {
+            Ok(true) => {}
+            // all that there is was of use since
+            Ok(false) => {
+                self.counts.skipped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Err(error) => {
+                let folder = self.folder.path().display();
+                self.failed(&format!(
+                    "prefixes cannot be written to {folder}: {error}; what was cached is computed again after a restart"
+                ));
+                return;
+            }
         }
         self.counts.written.fetch_add(bytes, Ordering::Relaxed);
         self.supersede(&header.tokens, &name);
@@ -147,7 +158,7 @@ impl Shared {
         index.push(Entry { name, bytes, header: Arc::new(header) });
         drop(index);
         // another server may have written meanwhile
-        if let Err(error) = self.folder.make_room(0) {
+        if let Err(error) = self.folder.make_room(0, SystemTime::now()) {
             self.failed(&format!("{} cannot be kept within its size: {error}", self.folder.path().display()));
         }
         self.refresh();

@@ -1,13 +1,13 @@
 //! What goes from memory to disk, and back.
 
-use super::super::disk::{Arrived, Disk};
+use super::super::disk::{Arrived, Disk, Work};
 use super::super::job::{Job, OnDisk, Place};
 use super::super::kept::Entry;
 use super::{Runner, caches};
 use ingle_model::executor::SequenceId;
 use ingle_model::spec::{KvKind, ModelSpec};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How much longer than expected a prompt waits for the disk, before it is computed after all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,32 +28,36 @@ fn goes_back(spec: &ModelSpec) -> usize {
 impl Runner {
     /// Gives up the kept sequence that was of no use for longest; the disk gets what it has cached. Whether there was one.
     pub(super) fn give_up(&mut self) -> bool {
-        let Some(Entry { sequence, tokens, .. }) = self.kept.give_up() else { return false };
-        self.write(sequence, tokens, true);
-        self.model.executor.close(sequence);
+        let Some(entry) = self.kept.give_up() else { return false };
+        self.write(entry.sequence, &entry.tokens, entry.used, true);
+        self.model.executor.close(entry.sequence);
         true
     }
 
-    /// Has everything that is cached written, what was used last first, and `reply` hear when that is done.
-    pub(super) fn write_kept(&self, reply: Sender<()>) {
-        let Some(disk) = &self.disk else { return };
+    /// Has everything that is cached written, what was used last first, and `reply` hear when that is done. Nothing is
+    /// written or read after that.
+    pub(super) fn write_kept(&mut self, reply: Sender<()>) {
         for job in &self.running {
             if let Some(Place { sequence, fed, .. }) = job.place {
-                self.write(sequence, job.history()[..fed].to_vec(), false);
+                self.write(sequence, &job.history()[..fed], SystemTime::now(), false);
             }
         }
-        for Entry { sequence, tokens, .. } in self.kept.iter() {
-            self.write(*sequence, tokens.clone(), false);
+        for Entry { sequence, tokens, used, .. } in self.kept.iter() {
+            self.write(*sequence, tokens, *used, false);
         }
-        disk.flush(reply);
+        if let Some(disk) = self.disk.take() {
+            disk.flush(reply);
+            self.waiting.iter_mut().for_each(|job| job.on_disk = OnDisk::Nothing);
+        }
     }
 
-    fn write(&self, sequence: SequenceId, tokens: Vec<u32>, given_up: bool) {
-        let Some(disk) = self.disk.as_ref().filter(|disk| disk.is_worth(&tokens)) else { return };
+    fn write(&self, sequence: SequenceId, tokens: &[u32], used: SystemTime, given_up: bool) {
+        let Some(disk) = self.disk.as_ref().filter(|disk| disk.is_worth(tokens, used)) else { return };
         // what failed half-way may have left less
         match self.model.executor.state(sequence, tokens.len()) {
             Ok(state) if state.length() == tokens.len() => {
-                disk.write(tokens, state, self.pace.prompt_token(), given_up);
+                let work = Work { tokens: tokens.to_vec(), state, seconds: self.pace.prompt_token(), used };
+                disk.write(work, given_up);
             }
             _ => {}
         }
