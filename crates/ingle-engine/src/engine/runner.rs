@@ -313,23 +313,6 @@ impl Runner {
         }
     }
 
-    /// Sees to it that `bytes` more can be reserved, giving up what is kept. Job `but` is not counted.
-    fn make_room(&mut self, bytes: u64, but: Option<usize>) -> bool {
-        let others = self.running.iter().enumerate().filter(|&(at, _)| Some(at) != but);
-        let reserved: u64 =
-            others.filter_map(|(_, job)| job.place).map(|place| self.about.kv_bytes(place.reserved)).sum();
-        let wanted = reserved.saturating_add(bytes);
-        if wanted > self.about.kv_budget {
-            return false;
-        }
-        while wanted.saturating_add(self.kept.bytes()) > self.about.kv_budget {
-            if !self.give_up() {
-                break;
-            }
-        }
-        true
-    }
-
     /// Gives answers that outgrow their room more of it; where there is none, the youngest of the least important ones
     /// is put back.
     fn grow(&mut self, rows: usize) {

@@ -178,17 +178,17 @@ impl Disk {
         }
     }
 
-    /// The file that spares most of computing `history`, of which the memory has `best` tokens, if reading it takes less
-    /// time than computing. Sequences can go back by `back` tokens; computing takes `seconds` per token, where that was
+    /// The file that spares most of computing `history`, of which the memory has `best` tokens and `longest` need not be
+    /// computed, if reading it takes less time than computing. Sequences can go back by `back` tokens; computing takes `seconds` per token, where that was
     /// measured.
     pub(super) fn find(
         &self,
         history: &[u32],
+        longest: usize,
         best: usize,
         back: usize,
         seconds: Option<f64>,
     ) -> Option<Found> {
-        let longest = history.len().saturating_sub(1); // the last token is computed in any case
         let index = locked(&self.shared.index);
         let usable = index.iter().filter_map(|entry| {
             let length = shared(&entry.header.tokens, history).min(longest);

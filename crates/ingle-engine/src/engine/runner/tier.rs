@@ -1,4 +1,4 @@
-//! What goes from memory to disk, and back.
+//! What leaves the memory for want of room or at the end, goes to disk and comes back.
 
 use super::super::disk::{Arrived, Disk, Work};
 use super::super::job::{Job, OnDisk, Place};
@@ -26,6 +26,23 @@ fn goes_back(spec: &ModelSpec) -> usize {
 }
 
 impl Runner {
+    /// Sees to it that `bytes` more can be reserved, giving up what is kept. Job `but` is not counted.
+    pub(super) fn make_room(&mut self, bytes: u64, but: Option<usize>) -> bool {
+        let others = self.running.iter().enumerate().filter(|&(at, _)| Some(at) != but);
+        let reserved: u64 =
+            others.filter_map(|(_, job)| job.place).map(|place| self.about.kv_bytes(place.reserved)).sum();
+        let wanted = reserved.saturating_add(bytes);
+        if wanted > self.about.kv_budget {
+            return false;
+        }
+        while wanted.saturating_add(self.kept.bytes()) > self.about.kv_budget {
+            if !self.give_up() {
+                break;
+            }
+        }
+        true
+    }
+
     /// Gives up the kept sequence that was of no use for longest; the disk gets what it has cached. Whether there was one.
     pub(super) fn give_up(&mut self) -> bool {
         let Some(entry) = self.kept.give_up() else { return false };
@@ -71,7 +88,7 @@ impl Runner {
         let (back, seconds) = (goes_back(&self.about.spec), self.pace.prompt_token());
         let reserved: u64 = self.places().map(|place| self.about.kv_bytes(place.reserved)).sum();
         // there has to be room for it beside what runs; a disk that hangs is not waited for by everybody
-        let found = disk.find(job.history(), memory, back, seconds).filter(|found| {
+        let found = disk.find(job.history(), job.most_cached(), memory, back, seconds).filter(|found| {
             let bytes = self.about.kv_bytes(found.tokens());
             reserved.saturating_add(bytes) <= self.about.kv_budget && self.overdue.is_none()
         });
