@@ -12,6 +12,7 @@ pub mod pool;
 pub mod production;
 pub mod reference;
 pub mod routing;
+mod saved;
 mod sequences;
 
 pub use cpu::Cpu;

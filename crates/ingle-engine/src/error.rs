@@ -4,6 +4,7 @@ use crate::constraint::ConstraintError;
 use crate::memory::Bytes;
 use crate::sampling::SamplingError;
 use ingle_model::executor::ExecutorError;
+use std::path::PathBuf;
 
 /// What can go wrong between a request and its answer.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +137,14 @@ pub enum EngineError {
     QueueFull {
         /// How many.
         waiting: usize,
+    },
+    /// The prefix cache on disk has no place.
+    #[error("prefixes cannot be kept in {}: {problem}", path.display())]
+    PrefixFolder {
+        /// Where they were to be.
+        path: PathBuf,
+        /// What is in the way.
+        problem: String,
     },
     /// The engine has ended.
     #[error("the model is no longer loaded; ask again")]

@@ -19,7 +19,7 @@ mod stop;
 
 pub use description::Description;
 pub use embed::{EmbedOptions, Embedding, Prompts, cosine};
-pub use engine::{Engine, EngineOptions, Guess, Request, Ticket};
+pub use engine::{Engine, EngineOptions, Guess, PrefixFolder, Request, Ticket};
 pub use error::EngineError;
 pub use fit::Fit;
 pub use generate::{EndReason, Event, Flow, GenerateOptions, Outcome, Reading, Usage};

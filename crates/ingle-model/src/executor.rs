@@ -3,6 +3,8 @@
 //! The scalar reference is an executor too; every other is judged against it.
 
 use crate::spec::ModelSpec;
+use std::any::Any;
+use std::io::{self, Read, Write};
 
 /// One cached sequence inside an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,6 +142,25 @@ pub enum ExecutorError {
     Interrupted(u32),
 }
 
+/// What a sequence has cached, apart from the executor that computed it: another thread can write it down, or read one.
+pub trait CachedState: Any + Send {
+    /// Positions it holds.
+    fn length(&self) -> usize;
+
+    /// Writes it down: the same bytes each time.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn write(&self, to: &mut dyn Write) -> io::Result<()>;
+
+    /// Takes the place of this empty state with what was written of one of `length` positions. Sizes are checked before
+    /// memory is taken for them; the numbers themselves are taken as they are.
+    ///
+    /// # Errors
+    /// Those of the reader, and [`io::ErrorKind::InvalidData`] for what is not a state of this network of that length.
+    fn read(&mut self, length: usize, from: &mut dyn Read) -> io::Result<()>;
+}
+
 /// Computes a network.
 pub trait Executor: Send {
     /// The network it was loaded with.
@@ -170,6 +191,26 @@ pub trait Executor: Send {
 
     /// Takes every row through the network. On an error no sequence has changed its length.
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError>;
+
+    /// What a sequence has cached of its first `length` positions, or of as many fewer as
+    /// [`truncate`](Self::truncate) would leave. It shares the sequence's memory, and the sequence goes on as if
+    /// nothing had happened.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Unsupported`] where caches cannot be written down.
+    fn state(&self, sequence: SequenceId, length: usize) -> Result<Box<dyn CachedState>, ExecutorError>;
+
+    /// A state of no positions, to read a written one into.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state).
+    fn empty_state(&self) -> Result<Box<dyn CachedState>, ExecutorError>;
+
+    /// A new sequence of at most `context` positions that goes on from a state of this network's.
+    ///
+    /// # Errors
+    /// A state of another network or of more positions.
+    fn resume(&mut self, state: Box<dyn CachedState>, context: usize) -> Result<SequenceId, ExecutorError>;
 
     /// Bytes of resident weights.
     fn weight_bytes(&self) -> u64;

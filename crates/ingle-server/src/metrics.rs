@@ -159,6 +159,48 @@ impl Metrics {
             "Bytes of keys and values there may be.",
             &of(|s| s.kv_budget as f64),
         );
+        one(
+            "ingle_prefix_cache_hits_total",
+            "counter",
+            "Prompts whose beginning was read from disk.",
+            &of(|s| s.disk.hits as f64),
+        );
+        one(
+            "ingle_prefix_cache_tokens_total",
+            "counter",
+            "Prompt tokens not computed for that.",
+            &of(|s| s.disk.tokens as f64),
+        );
+        one(
+            "ingle_prefix_cache_written_bytes_total",
+            "counter",
+            "Bytes of prefixes written to disk.",
+            &of(|s| s.disk.written as f64),
+        );
+        one(
+            "ingle_prefix_cache_read_bytes_total",
+            "counter",
+            "Bytes of prefixes read from disk.",
+            &of(|s| s.disk.read as f64),
+        );
+        one(
+            "ingle_prefix_cache_failures_total",
+            "counter",
+            "Prefixes that could not be written or read, damaged files included.",
+            &of(|s| s.disk.failures as f64),
+        );
+        one(
+            "ingle_prefix_cache_skipped_total",
+            "counter",
+            "Prefixes not written, because others waited already or there is no room for one.",
+            &of(|s| s.disk.skipped as f64),
+        );
+        one(
+            "ingle_prefix_cache_bytes",
+            "gauge",
+            "Bytes of prefixes on disk, all models together.",
+            &of(|s| s.disk.bytes as f64),
+        );
         self.queued.write("ingle_queue_seconds", "From a request to its beginning.", &mut out);
         self.first_token.write("ingle_first_token_seconds", "From a request to its first token.", &mut out);
         self.between_tokens.write("ingle_between_tokens_seconds", "From a token to the next.", &mut out);

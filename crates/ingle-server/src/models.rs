@@ -344,6 +344,18 @@ impl Models {
         true
     }
 
+    /// Has what loaded models have cached written to disk, where that is wanted, and waits for it, but no longer than
+    /// `time`.
+    pub(crate) fn write_cached(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        let writing: Vec<_> =
+            self.loaded().iter().map(|(_, served, _)| served.engine.write_cached()).collect();
+        for written in writing {
+            // an engine without such a disk says nothing
+            _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+
     /// Whether a model was kept long enough.
     fn is_over(&self, at: usize, state: &State) -> bool {
         let long = matches!(state.keep, Keep::For(time) if state.used.elapsed() >= time);

@@ -32,6 +32,9 @@ const MOST_HEADERS: usize = 16 * 1024;
 /// Most connections at a time.
 const MOST_CONNECTIONS: usize = 1024;
 
+/// The longest that caches may take to be written to disk at the end.
+const WRITING_TIME: Duration = Duration::from_secs(10);
+
 /// Where to listen.
 #[derive(Clone, Debug)]
 pub enum At {
@@ -188,6 +191,7 @@ impl Serving {
     /// Answers until the process is told to end (SIGTERM or SIGINT) and what is under way has ended.
     pub fn run(self) {
         let Serving { runtime, listener, tls, app, drain, write_time } = self;
+        let models = app.models.clone();
         runtime.block_on(async {
             let graceful = GracefulShutdown::new();
             tokio::spawn(sweep(app.models.clone()));
@@ -195,6 +199,8 @@ impl Serving {
             drop(listener);
             _ = tokio::time::timeout(drain, graceful.shutdown()).await;
         });
+        // what is not written by then is computed again
+        models.write_cached(WRITING_TIME);
         // what a template or a text still computes is of no use to anybody
         runtime.shutdown_background();
     }

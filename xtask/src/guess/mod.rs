@@ -11,7 +11,7 @@ use ingle_engine::{
     Engine, EngineOptions, Flow, GenerateOptions, Guess, LoadOptions, Model, Outcome, Reading, Request,
 };
 use ingle_model::Source;
-use ingle_model::executor::{Batch, Executor, ExecutorError, SequenceId, StepOutput};
+use ingle_model::executor::{Batch, CachedState, Executor, ExecutorError, SequenceId, StepOutput};
 use ingle_model::spec::ModelSpec;
 use ingle_text::Specials;
 use std::path::Path;
@@ -117,6 +117,15 @@ impl Executor for Scripted {
             }
         }
         Ok(())
+    }
+    fn state(&self, sequence: SequenceId, length: usize) -> Result<Box<dyn CachedState>, ExecutorError> {
+        self.inner.state(sequence, length)
+    }
+    fn empty_state(&self) -> Result<Box<dyn CachedState>, ExecutorError> {
+        self.inner.empty_state()
+    }
+    fn resume(&mut self, state: Box<dyn CachedState>, context: usize) -> Result<SequenceId, ExecutorError> {
+        self.inner.resume(state, context)
     }
     fn weight_bytes(&self) -> u64 {
         self.inner.weight_bytes()

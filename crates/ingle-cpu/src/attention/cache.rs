@@ -28,10 +28,12 @@ use crate::Cpu;
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::kernels::{CACHE_BLOCK, Kernels, PAGE, RowLimits};
 use crate::pool::Shares;
+use crate::saved;
 use half::{bf16, f16};
 use ingle_model::spec::KvFormat;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -382,6 +384,35 @@ impl LayerKv {
     /// The pages it holds.
     pub(crate) fn pages(&self) -> impl Iterator<Item = &Arc<Buffer>> {
         self.pages.iter()
+    }
+
+    /// Writes down the pages, whatever is in them.
+    pub(crate) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        saved::put(to, &self.kind())?;
+        saved::put(to, &[self.first as u64])?;
+        self.pages.iter().try_for_each(|page| saved::put_page(to, page))
+    }
+
+    /// Takes the place of this empty cache with what was written of one of `length` positions.
+    pub(crate) fn read(&mut self, length: usize, from: &mut dyn Read) -> io::Result<()> {
+        saved::expect(from, &self.kind())?;
+        let end = length.div_ceil(PAGE);
+        let mut read =
+            LayerKv { first: saved::take_count(from, end)?, ..LayerKv::new(self.shape, self.window) };
+        if read.earlier(length) != length {
+            return Err(saved::other());
+        }
+        for _ in read.first..end {
+            read.pages.push_back(saved::take_page(from, self.shape.page_bytes())?);
+        }
+        *self = read;
+        Ok(())
+    }
+
+    /// What has to be the same where it is read.
+    fn kind(&self) -> [u64; 3] {
+        let window = self.window.map_or(u64::MAX, |window| window as u64);
+        [saved::ATTENTION, self.shape.page_bytes() as u64, window]
     }
 
     /// Stores rows of keys `[kv heads * key dim]` and values `[kv heads * value dim]` of the positions from `first` on,

@@ -10,6 +10,8 @@
 use crate::attention::cache::{own, written};
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::kernels::DELTA_PANEL;
+use crate::saved;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -136,6 +138,42 @@ impl DeltaState {
         if let Some(now) = &mut self.now {
             now.positions = positions;
         }
+    }
+
+    /// Writes down the state, and the earlier one that is kept.
+    pub(crate) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        saved::put(to, &self.kind())?;
+        let memories =
+            [&self.now, &self.mark].map(|memory| memory.as_ref().filter(|memory| memory.positions > 0));
+        for memory in memories {
+            saved::put(to, &[memory.map_or(0, |memory| memory.positions as u64)])?;
+            memory.map_or(Ok(()), |memory| saved::put_page(to, &memory.buffer))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the place of this empty state with what was written of one after `length` positions.
+    pub(crate) fn read(&mut self, length: usize, from: &mut dyn Read) -> io::Result<()> {
+        saved::expect(from, &self.kind())?;
+        let mut memory = || -> io::Result<Option<Memory>> {
+            let positions = saved::take_count(from, length)?;
+            let buffer = (positions > 0).then(|| saved::take_page(from, self.shape.bytes())).transpose()?;
+            Ok(buffer.map(|buffer| Memory { positions, buffer }))
+        };
+        let read = DeltaState { now: memory()?, mark: memory()?, ..DeltaState::new(self.shape) };
+        if read.earlier(length) != length {
+            return Err(saved::other());
+        }
+        *self = read;
+        Ok(())
+    }
+
+    /// What has to be the same where it is read.
+    fn kind(&self) -> [u64; 6] {
+        let DeltaShape { channels, inputs, value_heads, key_dim, value_dim } = self.shape;
+        let [channels, inputs, heads, key, value] =
+            [channels, inputs, value_heads, key_dim, value_dim].map(|size| size as u64);
+        [saved::DELTA_NET, channels, inputs, heads, key, value]
     }
 
     /// The memory it holds.

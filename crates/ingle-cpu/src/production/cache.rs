@@ -5,7 +5,9 @@ use crate::attention::cache::LayerKv;
 use crate::attention::latent::cache::LatentKv;
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::delta::state::DeltaState;
+use crate::saved;
 use ingle_model::executor::ExecutorError;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,6 +52,26 @@ impl LayerCache {
             LayerCache::DeltaNet(state) => state.shrink(positions),
             LayerCache::Latent(kv) => kv.shrink(positions),
             LayerCache::Elsewhere => {}
+        }
+    }
+
+    /// Writes down what it holds.
+    pub(super) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        match self {
+            LayerCache::Attention(kv) => kv.write(to),
+            LayerCache::DeltaNet(state) => state.write(to),
+            LayerCache::Latent(kv) => kv.write(to),
+            LayerCache::Elsewhere => saved::put(to, &[saved::ELSEWHERE]),
+        }
+    }
+
+    /// Takes the place of an empty cache with what was written of one of `length` positions.
+    pub(super) fn read(&mut self, length: usize, from: &mut dyn Read) -> io::Result<()> {
+        match self {
+            LayerCache::Attention(kv) => kv.read(length, from),
+            LayerCache::DeltaNet(state) => state.read(length, from),
+            LayerCache::Latent(kv) => kv.read(length, from),
+            LayerCache::Elsewhere => saved::expect(from, &[saved::ELSEWHERE]),
         }
     }
 

@@ -20,6 +20,7 @@ mod paged;
 mod plain;
 mod rotation;
 mod seam;
+mod state;
 mod token_block;
 
 use crate::Cpu;
@@ -28,7 +29,7 @@ use crate::sequences::{Placed, Sequences};
 use cache::LayerCache;
 use embedding::EmbeddingBlock;
 use head::HeadBlock;
-use ingle_model::executor::{Batch, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
+use ingle_model::executor::{Batch, CachedState, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
 use ingle_model::spec::{KvFormat, ModelSpec};
 use ingle_model::{Format, Source};
 pub use latent::LatentTimes;
@@ -37,6 +38,7 @@ pub use load::Progress;
 use norm::NormWeight;
 use rotation::Rotation;
 use seam::{Seam, keep_rows};
+use state::{State, earlier};
 use std::collections::HashSet;
 use std::sync::Arc;
 use token_block::LayerInputsBlock;
@@ -114,6 +116,10 @@ impl Production {
             }
         }
         formats
+    }
+
+    fn empty_caches(&self) -> Vec<LayerCache> {
+        self.layers.iter().map(|layer| layer.cache(self.kv_format)).collect()
     }
 
     /// All packed weights.
@@ -217,7 +223,7 @@ impl Executor for Production {
     }
 
     fn open(&mut self, context: usize) -> Result<SequenceId, ExecutorError> {
-        let kv = self.layers.iter().map(|layer| layer.cache(self.kv_format)).collect();
+        let kv = self.empty_caches();
         Ok(self.sequences.open(context, kv))
     }
 
@@ -246,15 +252,7 @@ impl Executor for Production {
     fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<usize, ExecutorError> {
         let sequence = self.sequences.get_mut(sequence)?;
         if length < sequence.length {
-            let mut length = length;
-            // a layer that has to go further back takes the others with it
-            loop {
-                let earlier = sequence.kv.iter().fold(length, |length, cache| cache.earlier(length));
-                if earlier == length {
-                    break;
-                }
-                length = earlier;
-            }
+            let length = earlier(&sequence.kv, length);
             sequence.length = length;
             sequence.kv.iter_mut().for_each(|kv| kv.shrink(length));
         }
@@ -275,6 +273,29 @@ impl Executor for Production {
         }
         self.rows = rows;
         done
+    }
+
+    fn state(&self, sequence: SequenceId, length: usize) -> Result<Box<dyn CachedState>, ExecutorError> {
+        let held = self.sequences.get(sequence).ok_or(ExecutorError::Sequence(sequence.0))?;
+        let mut layers = held.kv.clone();
+        // a step that failed may have left more room than positions, or a state of no length at all
+        let length = earlier(&layers, length.min(held.length));
+        layers.iter_mut().for_each(|kv| kv.shrink(length));
+        Ok(Box::new(State { length, layers }))
+    }
+
+    fn empty_state(&self) -> Result<Box<dyn CachedState>, ExecutorError> {
+        Ok(Box::new(State { length: 0, layers: self.empty_caches() }))
+    }
+
+    fn resume(&mut self, state: Box<dyn CachedState>, context: usize) -> Result<SequenceId, ExecutorError> {
+        let State { length, layers } = State::of(state, self.layers.len())?;
+        if length > context {
+            return Err(ExecutorError::Context { context, wanted: length });
+        }
+        let sequence = self.sequences.open(context, layers);
+        self.sequences.get_mut(sequence)?.length = length;
+        Ok(sequence)
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -13,7 +13,7 @@ mod ops;
 
 use crate::sequences::{Placed, Sequences};
 use cache::LayerCache;
-use ingle_model::executor::{Batch, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
+use ingle_model::executor::{Batch, CachedState, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
 use ingle_model::spec::{Activation, FeedForward, Mixer, ModelSpec, Norm, NormKind, Role, TensorSpec};
 use ingle_model::{Error, Source};
 #[cfg(test)]
@@ -284,6 +284,18 @@ impl Executor for Reference {
         Ok(())
     }
 
+    fn state(&self, _: SequenceId, _: usize) -> Result<Box<dyn CachedState>, ExecutorError> {
+        Err(not_written_down())
+    }
+
+    fn empty_state(&self) -> Result<Box<dyn CachedState>, ExecutorError> {
+        Err(not_written_down())
+    }
+
+    fn resume(&mut self, _: Box<dyn CachedState>, _: usize) -> Result<SequenceId, ExecutorError> {
+        Err(not_written_down())
+    }
+
     fn weight_bytes(&self) -> u64 {
         self.spec.weight_bytes()
     }
@@ -291,4 +303,9 @@ impl Executor for Reference {
     fn kv_bytes(&self) -> u64 {
         self.sequences.iter().flat_map(|sequence| &sequence.kv).map(LayerCache::bytes).sum()
     }
+}
+
+/// What it caches would take several times the room of what it is compared with.
+fn not_written_down() -> ExecutorError {
+    ExecutorError::Unsupported { executor: "reference", what: "its caches are not written to disk".into() }
 }

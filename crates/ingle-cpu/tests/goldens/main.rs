@@ -4,6 +4,7 @@ mod embeddings;
 mod paged;
 mod together;
 mod variants;
+mod written;
 
 use ingle_cpu::kernels::{Isa, Kernels};
 use ingle_cpu::{Cpu, Production, Reference};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 const CONTEXT: usize = 96;
 
 /// Logits of the last of the tokens that each sequence takes.
-fn feed(executor: &mut dyn Executor, slices: &[(SequenceId, &[u32])]) -> Vec<Vec<u32>> {
+pub(super) fn feed(executor: &mut dyn Executor, slices: &[(SequenceId, &[u32])]) -> Vec<Vec<u32>> {
     let slices: Vec<Slice> = slices
         .iter()
         .map(|&(sequence, tokens)| Slice { sequence, tokens, logits: LogitRows::Last })
@@ -20,14 +20,14 @@ fn feed(executor: &mut dyn Executor, slices: &[(SequenceId, &[u32])]) -> Vec<Vec
     rows.map(|row| row.iter().map(|logit| logit.to_bits()).collect()).collect()
 }
 
-fn load(model: &str) -> Production {
+pub(super) fn load(model: &str) -> Production {
     let source = Arc::new(Source::open(&fixture(model)).unwrap());
     let spec = families::describe(&source).unwrap();
     Production::load(spec, source, Cpu::new(2), &mut |_| {}).unwrap()
 }
 
 /// Those whose attention chooses its form by the number of rows (latent attention) are not among them.
-const MODELS: [(&str, &str); 9] = [
+pub(super) const MODELS: [(&str, &str); 9] = [
     ("qwen2", "qwen2"),
     ("qwen3", "gguf/qwen3.gguf"),
     ("qwen3_moe", "gguf/qwen3_moe.gguf"),

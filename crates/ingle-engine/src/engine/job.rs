@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) draft: Draft,
     /// What a small model has of it.
     pub(super) drafted: Option<Drafted>,
+    /// What the disk has of its prompt.
+    pub(super) on_disk: OnDisk,
     /// What a step feeds of it.
     fed_next: Vec<u32>,
     prompt_logprobs: Option<PromptLogprobs>,
@@ -43,6 +45,20 @@ struct PromptLogprobs {
     next: usize,
     /// The prompt's length.
     end: usize,
+}
+
+/// What the disk has of a prompt that waits.
+#[derive(Clone, Debug, Default)]
+pub(super) enum OnDisk {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// A file is being read, for which it waits until some time at most. The memory had so many tokens of the prompt.
+    Reading { name: String, until: Instant, memory: usize },
+    /// It was read.
+    Read { memory: usize },
+    /// Nothing of use.
+    Nothing,
 }
 
 /// Where a running job's tokens are cached.
@@ -81,6 +97,7 @@ impl Job {
             place: None,
             draft: Draft::default(),
             drafted: None,
+            on_disk: OnDisk::default(),
             fed_next: Vec::new(),
             prompt_logprobs: request.prompt_logprobs.map(|count| PromptLogprobs {
                 count,
@@ -90,6 +107,11 @@ impl Job {
             began: None,
             first_token: None,
         }
+    }
+
+    /// Whether it waits for the disk.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.on_disk, OnDisk::Reading { .. })
     }
 
     /// Whether nobody wants it any more.

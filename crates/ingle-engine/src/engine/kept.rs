@@ -4,12 +4,15 @@
 //! token that differs ends each comparison.
 
 use ingle_model::executor::SequenceId;
+use std::time::SystemTime;
 
 /// A sequence and the tokens it has cached.
 #[derive(Clone, Debug)]
-struct Entry {
-    sequence: SequenceId,
-    tokens: Vec<u32>,
+pub(super) struct Entry {
+    pub(super) sequence: SequenceId,
+    pub(super) tokens: Vec<u32>,
+    /// When it was last of use.
+    pub(super) used: SystemTime,
     bytes: u64,
 }
 
@@ -45,7 +48,7 @@ impl Kept {
     pub(super) fn used(&mut self, sequence: SequenceId) {
         if let Some(at) = self.0.iter().position(|entry| entry.sequence == sequence) {
             let entry = self.0.remove(at);
-            self.0.push(entry);
+            self.0.push(Entry { used: SystemTime::now(), ..entry });
         }
     }
 
@@ -66,13 +69,18 @@ impl Kept {
             }
             !covered
         });
-        self.0.push(Entry { sequence, tokens, bytes });
+        self.0.push(Entry { sequence, tokens, used: SystemTime::now(), bytes });
         gone
     }
 
     /// Gives up the sequence that was of no use for longest.
-    pub(super) fn give_up(&mut self) -> Option<SequenceId> {
-        (!self.0.is_empty()).then(|| self.0.remove(0).sequence)
+    pub(super) fn give_up(&mut self) -> Option<Entry> {
+        (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
+    /// All of them, those used last first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().rev()
     }
 }
 
@@ -89,7 +97,8 @@ mod tests {
         assert_eq!(kept.beginnings(&[1, 2, 4, 6]), [(SequenceId(2), 3), (SequenceId(1), 2)]);
         assert_eq!(kept.beginnings(&[7]), []);
         kept.used(SequenceId(1));
-        assert_eq!((kept.bytes(), kept.give_up()), (35, Some(SequenceId(2))));
+        let given_up = (kept.bytes(), kept.give_up().map(|entry| entry.sequence));
+        assert_eq!(given_up, (35, Some(SequenceId(2))));
         assert_eq!(
             kept.keep(SequenceId(4), vec![1, 2, 3, 4], 12, false),
             [SequenceId(1)],

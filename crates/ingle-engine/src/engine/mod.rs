@@ -10,6 +10,7 @@
 //! does not depend on what is beside it: rows are computed to the same bits in any company (latent attention excepted,
 //! whose form depends on how many rows a step has), and random numbers depend on seed and position alone.
 
+mod disk;
 mod draft;
 mod drafter;
 mod job;
@@ -26,6 +27,7 @@ use crate::generate::{Event, Flow, GenerateOptions, Outcome};
 use crate::language::Language;
 use crate::memory;
 use crate::model::Model;
+pub use disk::{DiskStatus, PrefixFolder, Tell};
 use drafter::Drafter;
 use ingle_cpu::kernels::Kernels;
 use ingle_cpu::{Cpu, Limits};
@@ -38,7 +40,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 
 /// How an engine runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// Most answers in the making at a time.
     pub at_once: usize,
@@ -51,6 +53,8 @@ pub struct EngineOptions {
     pub promised: u64,
     /// When tokens are guessed ahead; what is said stays the same.
     pub guess: Guess,
+    /// Where what is kept for later goes when the memory gives it up or the engine ends, and is found again.
+    pub prefixes: Option<PrefixFolder>,
 }
 
 /// When tokens are guessed ahead.
@@ -67,7 +71,14 @@ pub enum Guess {
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { at_once: 16, waiting: 512, kv_bytes: None, promised: 0, guess: Guess::default() }
+        EngineOptions {
+            at_once: 16,
+            waiting: 512,
+            kv_bytes: None,
+            promised: 0,
+            guess: Guess::default(),
+            prefixes: None,
+        }
     }
 }
 
@@ -164,6 +175,8 @@ pub struct Status {
     pub step_seconds: f64,
     /// Bytes of weights and cache that they had to read.
     pub step_bytes: f64,
+    /// Prefixes on disk.
+    pub disk: DiskStatus,
 }
 
 /// A model that answers many at once. Clones are the same engine; it ends when the last one is dropped.
@@ -256,6 +269,8 @@ enum Order {
     Embed(Texts),
     /// Finish what was taken, and say so.
     Drain(Sender<()>),
+    /// Write what is cached to disk, and say so.
+    Write(Sender<()>),
 }
 
 impl Engine {
@@ -399,6 +414,15 @@ impl Engine {
         if let Some(ended) = Arc::into_inner(ended) {
             _ = ended.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
         }
+    }
+
+    /// Has what is cached written to the prefix cache on disk, if there is one, for the last time; the receiver hears when
+    /// that is done, or that there is nobody to do it. Answers in the making go on meanwhile.
+    pub fn write_cached(&self) -> mpsc::Receiver<()> {
+        let (reply, written) = mpsc::channel();
+        // an engine that is gone drops the sender
+        _ = self.orders.send(Order::Write(reply));
+        written
     }
 
     /// Waits until everything taken so far has ended.

@@ -1,8 +1,11 @@
 //! The engine's thread: admits, steps, tells.
 
+mod tier;
+
+use super::disk::Disk;
 use super::draft::From;
 use super::drafter::{Drafter, Wanted};
-use super::job::{Job, Place};
+use super::job::{Job, OnDisk, Place};
 use super::kept::{Kept, shared};
 use super::reads::Reads;
 use super::schedule::{Fairness, Pace, Portion, portions};
@@ -16,7 +19,7 @@ use ingle_model::spec::{KvBytes, KvKind, ModelSpec};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// Positions that an answer of unknown length is given at a time.
@@ -36,6 +39,10 @@ const MOST_TOLD: usize = 32;
 const COUNTED_EVERY: Duration = Duration::from_millis(250);
 /// How often an engine with nothing to do looks after itself.
 const IDLE: Duration = Duration::from_millis(500);
+/// How often an engine that waits for the disk alone looks for what was read.
+const READING: Duration = Duration::from_millis(2);
+/// How long the end waits for what is kept to be written.
+const WRITING: Duration = Duration::from_secs(10);
 
 /// All that the thread has.
 pub(super) struct Runner {
@@ -49,6 +56,10 @@ pub(super) struct Runner {
     /// In the order in which they were begun.
     running: Vec<Job>,
     kept: Kept,
+    /// Where what is kept goes when it is given up.
+    disk: Option<Disk>,
+    /// A file that somebody has waited for too long.
+    overdue: Option<String>,
     texts: VecDeque<Texts>,
     draining: Vec<Sender<()>>,
     fairness: Fairness,
@@ -78,11 +89,18 @@ impl Runner {
         shown: Arc<Shown>,
         options: &EngineOptions,
     ) -> Runner {
-        let status = Status { kv_budget: about.kv_budget, ..Status::default() };
+        let forgets = caches(model.spec(), |kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent));
+        let disk = options.prefixes.as_ref();
+        // what waits to be written takes memory beyond the budget
+        let disk = disk.and_then(|folder| Disk::start(folder, &model, forgets, about.kv_budget / 8));
+        let found = disk.as_ref().map(Disk::status).unwrap_or_default();
+        let status = Status { kv_budget: about.kv_budget, disk: found, ..Status::default() };
         *shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = status.clone();
         Runner {
+            disk,
+            overdue: None,
             pace: Pace::new(prefill_rows(model.spec())),
-            forgets: caches(model.spec(), |kind| matches!(kind, KvKind::Window(_) | KvKind::Recurrent)),
+            forgets,
             // a recurrent state cannot take a wrong guess back
             drafter,
             guess: match caches(model.spec(), |kind| kind == KvKind::Recurrent) {
@@ -115,6 +133,9 @@ impl Runner {
             self.step();
             self.show();
         }
+        let (reply, written) = mpsc::channel();
+        self.write_kept(reply);
+        _ = written.recv_timeout(WRITING);
     }
 
     /// Takes orders, and waits for one if there is nothing to do. Whether to go on.
@@ -125,7 +146,13 @@ impl Runner {
                 self.draining.drain(..).for_each(|drained| _ = drained.send(()));
                 self.fairness.retain(|_| false);
             }
-            let wait = if idle { IDLE } else { Duration::ZERO };
+            let reads =
+                self.running.is_empty() && self.texts.is_empty() && self.waiting.iter().all(Job::is_read);
+            let wait = match (idle, reads) {
+                (true, _) => IDLE,
+                (false, true) => READING,
+                (false, false) => Duration::ZERO,
+            };
             match orders.recv_timeout(wait) {
                 Ok(Order::Answer(job)) => {
                     self.fairness.arrives(&job.client);
@@ -133,6 +160,7 @@ impl Runner {
                 }
                 Ok(Order::Embed(texts)) => self.texts.push_back(texts),
                 Ok(Order::Drain(reply)) => self.draining.push(reply),
+                Ok(Order::Write(reply)) => self.write_kept(reply),
                 Err(RecvTimeoutError::Timeout) if idle => {}
                 Err(RecvTimeoutError::Timeout) => return true,
                 // whoever could listen to an answer is gone
@@ -180,16 +208,18 @@ impl Runner {
 
     /// Begins as many of those that wait as there is room for.
     fn admit(&mut self) {
+        self.take_what_was_read();
         while self.running.len() < self.at_once {
             let key = |job: &Job| (std::cmp::Reverse(job.priority), self.fairness.served(&job.client));
-            let Some(next) = (0..self.waiting.len()).min_by_key(|&at| key(&self.waiting[at])) else { return };
+            let ready = (0..self.waiting.len()).filter(|&at| !self.waiting[at].is_read());
+            let Some(next) = ready.min_by_key(|&at| key(&self.waiting[at])) else { return };
             if !self.begin(next) {
                 return;
             }
         }
     }
 
-    /// Begins a job that waits. Whether there is room for it.
+    /// Begins a job that waits, or has its beginning read. Whether there is room for it.
     fn begin(&mut self, at: usize) -> bool {
         let job = &self.waiting[at];
         let history = job.history();
@@ -204,6 +234,10 @@ impl Runner {
         if self.running.iter().any(coming) {
             return false;
         }
+        if self.read(at, best) {
+            return true;
+        }
+        let job = &self.waiting[at];
         let reserved = job.most.unwrap_or((length + GROWTH).min(self.about.context));
         let Ok((sequence, fed)) = self.place(at) else { return self.refuse_memory(at) };
         if !self.make_room(self.about.kv_bytes(reserved), None) {
@@ -214,6 +248,12 @@ impl Runner {
         self.shown.waiting.fetch_sub(1, Ordering::Relaxed);
         let first = job.is_new();
         let flow = job.begin(sequence, fed, reserved);
+        if let (Some(disk), OnDisk::Read { memory }) = (&self.disk, &job.on_disk)
+            && first
+            && fed > *memory
+        {
+            disk.hit(fed - memory);
+        }
         if first {
             self.status.prompt_tokens += length as u64;
             self.status.cached_tokens += fed as u64;
@@ -227,8 +267,8 @@ impl Runner {
 
     /// A job that not even an empty sequence could be had for.
     fn refuse_memory(&mut self, at: usize) -> bool {
-        if let Some(id) = self.kept.give_up() {
-            self.model.executor.close(id);
+        if self.give_up() {
+            // the next attempt finds what that has freed
         } else if self.running.is_empty()
             && let Some(job) = self.waiting.remove(at)
         {
@@ -271,22 +311,6 @@ impl Runner {
             }
             None => Ok((self.model.executor.open(context)?, 0)),
         }
-    }
-
-    /// Sees to it that `bytes` more can be reserved, giving up what is kept. Job `but` is not counted.
-    fn make_room(&mut self, bytes: u64, but: Option<usize>) -> bool {
-        let others = self.running.iter().enumerate().filter(|&(at, _)| Some(at) != but);
-        let reserved: u64 =
-            others.filter_map(|(_, job)| job.place).map(|place| self.about.kv_bytes(place.reserved)).sum();
-        let wanted = reserved.saturating_add(bytes);
-        if wanted > self.about.kv_budget {
-            return false;
-        }
-        while wanted.saturating_add(self.kept.bytes()) > self.about.kv_budget {
-            let Some(sequence) = self.kept.give_up() else { break };
-            self.model.executor.close(sequence);
-        }
-        true
     }
 
     /// Gives answers that outgrow their room more of it; where there is none, the youngest of the least important ones
@@ -543,10 +567,8 @@ impl Runner {
             return;
         }
         let bytes = self.about.kv_bytes(tokens.len());
-        let mut gone = self.kept.keep(sequence, tokens, bytes, self.forgets);
-        while self.kept.len() > MOST_KEPT {
-            gone.extend(self.kept.give_up());
-        }
+        let gone = self.kept.keep(sequence, tokens, bytes, self.forgets);
+        while self.kept.len() > MOST_KEPT && self.give_up() {}
         gone.into_iter().for_each(|sequence| self.model.executor.close(sequence));
         self.make_room(0, None);
     }
@@ -559,6 +581,7 @@ impl Runner {
             self.status.kv_bytes = self.model.kv_bytes() + self.drafter.as_ref().map_or(0, Drafter::kv_bytes);
             self.counted = Instant::now();
         }
+        self.status.disk = self.disk.as_ref().map(Disk::status).unwrap_or_default();
         *self.shown.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.status.clone();
     }
 }

@@ -95,6 +95,11 @@ impl Pace {
         }
     }
 
+    /// Seconds per token of a prompt, once there was one.
+    pub(super) fn prompt_token(&self) -> Option<f64> {
+        self.seconds_per_row
+    }
+
     /// Prompt tokens of the next step, beside so many answers.
     pub(super) fn rows(&self, answers: usize) -> usize {
         if answers == 0 {

@@ -45,6 +45,14 @@ impl Bytes {
         }
     }
 
+    /// When the file was changed before it was mapped.
+    pub(super) fn changed(&self) -> Option<SystemTime> {
+        match self {
+            Bytes::Mapped { changed, .. } => *changed,
+            Bytes::Embedded(_) => None,
+        }
+    }
+
     /// Whether the file has still what was mapped, as far as its length and its time of change tell. One that was replaced
     /// by another of its name has.
     pub(super) fn is_unchanged(&self) -> bool {

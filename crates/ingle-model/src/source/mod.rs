@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 /// One stored tensor: where it lies and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +141,12 @@ impl Source {
             None => Ok(()),
             Some(file) => Err(Error::Changed { path: file.path.clone() }),
         }
+    }
+
+    /// Bytes of each file that holds tensors, and when it was changed before it was opened; `None` for a model that is
+    /// part of the program.
+    pub fn versions(&self) -> impl Iterator<Item = (u64, Option<SystemTime>)> {
+        self.files.iter().map(|file| (file.bytes.as_slice().len() as u64, file.bytes.changed()))
     }
 
     /// Says that a tensor's bytes are no longer needed in memory. Reading them again is allowed and reads the file

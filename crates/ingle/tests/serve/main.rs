@@ -12,6 +12,7 @@ mod log;
 mod mistakes;
 mod ollama;
 mod openapi;
+mod prefixes;
 mod rerank;
 mod responses;
 mod several;

@@ -8,7 +8,9 @@
 use crate::attention::cache::{halves, halves_mut, own, written};
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::kernels::PAGE;
+use crate::saved;
 use half::f16;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,6 +58,33 @@ impl LatentKv {
     /// The pages it holds.
     pub(crate) fn pages(&self) -> impl Iterator<Item = &Arc<Buffer>> {
         self.rows.iter().chain(&self.index_keys)
+    }
+
+    /// Writes down the pages, whatever is in them.
+    pub(crate) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        saved::put(to, &self.kind())?;
+        self.pages().try_for_each(|page| saved::put_page(to, page))
+    }
+
+    /// Takes the place of this empty cache with what was written of one of `length` positions.
+    pub(crate) fn read(&mut self, length: usize, from: &mut dyn Read) -> io::Result<()> {
+        saved::expect(from, &self.kind())?;
+        let mut read = LatentKv::new(self.width, self.index_width);
+        for (pages, width) in [(&mut read.rows, self.width), (&mut read.index_keys, self.index_width)]
+            .into_iter()
+            .filter(|of| of.1 > 0)
+        {
+            for _ in 0..length.div_ceil(PAGE) {
+                pages.push(saved::take_page(from, width * PAGE * size_of::<f16>())?);
+            }
+        }
+        *self = read;
+        Ok(())
+    }
+
+    /// What has to be the same where it is read.
+    fn kind(&self) -> [u64; 3] {
+        [saved::LATENT, self.width as u64, self.index_width as u64]
     }
 
     /// Stores the row of a position that there is room for.

@@ -7,11 +7,12 @@ use crate::console::{Output, on_errors, say};
 use crate::errors::Usage;
 use crate::messages;
 use anyhow::Result;
+use ingle_engine::{EngineError, PrefixFolder};
 use ingle_model::spec::KvFormat;
 use ingle_server::{At, Keep, Keys, ServeOptions, Serving, Tls};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -84,6 +85,13 @@ pub(crate) struct Args {
     /// Memory for keys and values of all conversations, such as 4GB [default: half of what is free]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     kv_memory: Option<u64>,
+    /// Keep what was computed of conversations in this folder, too, so that they go on quickly after a restart. What people
+    /// wrote stands in its files, readable to this user alone
+    #[arg(long, value_name = "FOLDER")]
+    prefix_cache: Option<PathBuf>,
+    /// Most bytes of that folder's files; those that were of no use for longest are removed
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
+    prefix_cache_size: u64,
     /// Tokens that a conversation may have [default: what the model was made for, if it fits]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     context: Option<usize>,
@@ -136,7 +144,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     at.check(keys.is_some() || args.insecure_no_keys)?;
     let started = Arc::new(AtomicBool::new(false));
-    let offers = offers::offers(args, compute, &started)?;
+    let prefixes = args.prefix_cache.as_deref().map(|folder| prefixes(folder, args, &started)).transpose()?;
+    let offers = offers::offers(args, compute, prefixes.as_ref(), &started)?;
     let names = offers.iter().map(|offer| offer.id.as_str()).collect::<Vec<_>>().join(", ");
     if !args.quiet {
         compute.notice().iter().for_each(|notice| say(&format!("note: {notice}")));
@@ -167,4 +176,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     output.flush()?;
     serving.run();
     Ok(())
+}
+
+/// Where prefixes are kept on disk. What goes wrong there is a note for people as long as the server has not `started`, and a
+/// line of its log after that.
+fn prefixes(folder: &Path, args: &Args, started: &Arc<AtomicBool>) -> Result<PrefixFolder, EngineError> {
+    let (quiet, started) = (args.quiet, started.clone());
+    let tell = move |message: &str| match (quiet, started.load(Ordering::Relaxed)) {
+        (true, _) => {}
+        (false, false) => say(&format!("note: {message}")),
+        (false, true) => say(&serde_json::json!({ "note": message }).to_string()),
+    };
+    PrefixFolder::open(folder, args.prefix_cache_size, Arc::new(tell))
 }

@@ -7,7 +7,9 @@ use crate::opening::{self, ModelName, Word};
 use crate::progress::{Progress, Unit};
 use crate::{ember, errors, messages};
 use anyhow::Result;
-use ingle_engine::{Description, Engine, EngineError, EngineOptions, Guess, LoadOptions, Model};
+use ingle_engine::{
+    Description, Engine, EngineError, EngineOptions, Guess, LoadOptions, Model, PrefixFolder,
+};
 use ingle_model::Source;
 use ingle_server::{Load, Offer, Room};
 use std::path::{Path, PathBuf};
@@ -26,7 +28,12 @@ struct Named {
 ///
 /// # Errors
 /// Models that are not there or cannot be run, and names that are not clear.
-pub(super) fn offers(args: &Args, compute: Compute, started: &Arc<AtomicBool>) -> Result<Vec<Offer>> {
+pub(super) fn offers(
+    args: &Args,
+    compute: Compute,
+    prefixes: Option<&PrefixFolder>,
+    started: &Arc<AtomicBool>,
+) -> Result<Vec<Offer>> {
     let mut named = args.models.iter().map(|text| name(text)).collect::<Result<Vec<_>>>()?;
     let typed = named.len();
     for folder in &args.folder {
@@ -73,7 +80,7 @@ pub(super) fn offers(args: &Args, compute: Compute, started: &Arc<AtomicBool>) -
         let draft = args.draft.as_deref().filter(|_| at == 0).map(opening::model).transpose()?;
         let kv = args.kv_of.iter().rfind(|(name, _)| *name == id).map(|&(_, format)| format);
         let compute = kv.map_or(compute, |kv| compute.with_kv(kv));
-        let load = loader(model, draft, args, compute, started.clone());
+        let load = loader(model, draft, args, compute, prefixes.cloned(), started.clone());
         let (aliases, at_start) = (if at == 0 { args.alias.clone() } else { Vec::new() }, at == 0);
         kept.push((Offer { id, aliases, description, changed, at_start, pinned, load }, file));
     }
@@ -168,6 +175,7 @@ fn loader(
     draft: Option<ModelName>,
     args: &Args,
     compute: Compute,
+    prefixes: Option<PrefixFolder>,
     started: Arc<AtomicBool>,
 ) -> Load {
     let options = compute.load_options(args.context);
@@ -175,6 +183,7 @@ fn loader(
         at_once: args.at_once,
         waiting: args.queue,
         kv_bytes: args.kv_memory,
+        prefixes,
         guess: if args.no_guessing { Guess::Never } else { Guess::Worthwhile },
         ..EngineOptions::default()
     };
