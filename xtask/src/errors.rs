@@ -69,7 +69,7 @@ pub(crate) fn logits(executor: &mut dyn Executor, tokens: &[u32]) -> Result<Vec<
     let sequence = executor.open(tokens.len())?;
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output)?;
     Ok(output.logits)
 }
 

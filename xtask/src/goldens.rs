@@ -145,7 +145,7 @@ fn run(model: &Path, prompt: &str, golden: &Golden, load: Load) -> Result<Found>
     let sequence = executor.open(tokens.len() + greedy.len())?;
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: Hidden::All }, &mut output)?;
+    executor.step(&Batch { slices: &slices, hidden: Hidden::All, beside: &[] }, &mut output)?;
     let logits = largest_difference(&output.logits, &expected);
     let nmse = nmse(&output.logits, &expected);
     let hidden = hidden_difference(&output, prompt, golden, executor.spec().hidden)?;
@@ -160,7 +160,7 @@ fn run(model: &Path, prompt: &str, golden: &Golden, load: Load) -> Result<Found>
         same += 1;
         if same < greedy.len() {
             let slices = [Slice { sequence, tokens: &[expected], logits: LogitRows::Last }];
-            executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
+            executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output)?;
             last.copy_from_slice(&output.logits);
         }
     }

@@ -128,6 +128,10 @@ impl<Kv> Sequences<Kv> {
         if spec.head.is_none() && batch.slices.iter().any(|slice| slice.logits != LogitRows::None) {
             return Err(ExecutorError::NoHead);
         }
+        let wanted = if spec.embedding.joined.is_some() { batch.rows() * spec.hidden } else { 0 };
+        if batch.beside.len() != wanted {
+            return Err(ExecutorError::Beside { held: batch.beside.len(), wanted });
+        }
         self.place(batch, spec.vocabulary, placed)?;
         let (positions, looks_ahead) = (spec.embedding.positions.unwrap_or(usize::MAX), spec.looks_ahead());
         for slice in placed.iter().filter(|slice| !slice.rows.is_empty()) {

@@ -70,7 +70,7 @@ fn feed(model: &mut Production, sequences: &[SequenceId], token: u32, output: &m
     let slice = |&sequence| Slice { sequence, tokens: &tokens, logits: LogitRows::Last };
     let [one, two] = [&sequences[0], &sequences[sequences.len() - 1]].map(slice);
     let both = [one, two];
-    let batch = Batch { slices: &both[..sequences.len()], hidden: Hidden::None };
+    let batch = Batch { slices: &both[..sequences.len()], hidden: Hidden::None, beside: &[] };
     model.step(&batch, output).unwrap();
 }
 
@@ -103,7 +103,7 @@ fn a_step_allocates_nothing() {
         for sequence in sequences {
             let prompt: Vec<u32> = (0..66).map(|at| at * 31 % vocabulary).collect();
             let slices = [Slice { sequence, tokens: &prompt, logits: LogitRows::Last }];
-            model.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+            model.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
         }
         for together in [1, 2] {
             let mut step =

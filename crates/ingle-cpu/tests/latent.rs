@@ -128,7 +128,7 @@ fn tokens(count: usize) -> Vec<u32> {
 fn step(executor: &mut dyn Executor, sequence: SequenceId, tokens: &[u32]) -> Vec<f32> {
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     output.logits
 }
 
@@ -221,7 +221,7 @@ fn sequences_share_steps_and_can_go_back() {
             Slice { sequence: two, tokens: &b[69..], logits: LogitRows::All },
             Slice { sequence: one, tokens: &a[30..], logits: LogitRows::All },
         ];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
         let (ours_b, ours_a) = output.logits.split_at(21 * VOCABULARY);
         let allowed = if sizes.indexer.is_some() { 2 } else { 0 };
         assert!(differing(ours_b, &alone_b[69 * VOCABULARY..]) <= allowed);

@@ -282,7 +282,8 @@ impl Model {
                     logits: LogitRows::None,
                 })
                 .collect();
-            self.executor.step(&Batch { slices: &slices, hidden: Hidden::Final }, &mut output)?;
+            self.executor
+                .step(&Batch { slices: &slices, hidden: Hidden::Final, beside: &[] }, &mut output)?;
             let mut hidden = output.hidden.first().map(Vec::as_slice).unwrap_or_default();
             for (slice, pooled) in slices.iter().zip(&mut pooled) {
                 let (own, rest) =

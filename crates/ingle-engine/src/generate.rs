@@ -214,7 +214,7 @@ impl Model {
         let started = Instant::now();
         while let Next::Feed(token) = answer.next(&output.logits, on_event)? {
             let slices = [Slice { sequence: session.sequence, tokens: &[token], logits: LogitRows::Last }];
-            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
+            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output)?;
             session.tokens.push(token);
         }
         answer.usage.decode_seconds = started.elapsed().as_secs_f64();
@@ -245,7 +245,7 @@ impl Model {
             let last = session.tokens.len() + chunk.len() == prompt.len();
             let logits = if last { LogitRows::Last } else { LogitRows::None };
             let slices = [Slice { sequence: session.sequence, tokens: chunk, logits }];
-            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, output)?;
+            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, output)?;
             session.tokens.extend_from_slice(chunk);
             flow = on_event(Event::Prefill { done: session.tokens.len() - cached, total });
         }

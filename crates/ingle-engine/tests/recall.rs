@@ -95,7 +95,7 @@ fn feed(executor: &mut dyn Executor, sequence: SequenceId, tokens: &[u32], rows:
     let mut output = StepOutput::default();
     for tokens in tokens.chunks(rows) {
         let slices = [Slice { sequence, tokens, logits: LogitRows::Last }];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     }
     output.logits
 }

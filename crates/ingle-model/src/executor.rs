@@ -39,6 +39,9 @@ pub struct Batch<'a> {
     pub slices: &'a [Slice<'a>],
     /// Which hidden rows to keep.
     pub hidden: Hidden,
+    /// `[rows, hidden]`, the rows of another network that [join](crate::spec::Embedding::joined) the tokens'; empty for
+    /// networks that take tokens alone.
+    pub beside: &'a [f32],
 }
 
 /// Which hidden rows a step gives back.
@@ -123,6 +126,14 @@ pub enum ExecutorError {
     /// Logits of a network that has no head.
     #[error("the network has no head: it makes embeddings of texts, and no logits")]
     NoHead,
+    /// Rows to join the tokens' that are not as many, or that the network does not take.
+    #[error("{held} numbers came beside the tokens, and the network takes {wanted} beside as many")]
+    Beside {
+        /// Numbers given.
+        held: usize,
+        /// Numbers it takes.
+        wanted: usize,
+    },
     /// A part of a sequence whose positions look at what comes after them.
     #[error(
         "positions of this network look at the whole sequence, which has to go through in one step; {held} of its \
@@ -211,6 +222,13 @@ pub trait Executor: Send {
     /// # Errors
     /// A state of another network or of more positions.
     fn resume(&mut self, state: Box<dyn CachedState>, context: usize) -> Result<SequenceId, ExecutorError>;
+
+    /// An executor of the network's first further-token block, if its files have one
+    /// ([`ModelSpec::next_token_network`]); it shares with this one what both use. Its sequences are its own.
+    ///
+    /// # Errors
+    /// As loading a network.
+    fn next_token(&self) -> Result<Option<Box<dyn Executor>>, ExecutorError>;
 
     /// Bytes of resident weights.
     fn weight_bytes(&self) -> u64;

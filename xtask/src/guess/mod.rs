@@ -89,6 +89,9 @@ impl Executor for Scripted {
     fn close(&mut self, sequence: SequenceId) {
         self.inner.close(sequence);
     }
+    fn next_token(&self) -> Result<Option<Box<dyn Executor>>, ExecutorError> {
+        self.inner.next_token()
+    }
     fn length(&self, sequence: SequenceId) -> usize {
         self.inner.length(sequence)
     }

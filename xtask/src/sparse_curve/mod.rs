@@ -106,7 +106,7 @@ fn measure(executor: &mut Production, options: &Options) -> Result<Vec<Point>> {
 fn step(executor: &mut Production, sequence: SequenceId, token: u32) -> Result<()> {
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens: &[token], logits: LogitRows::Last }];
-    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output)?;
     anyhow::ensure!(output.logits.iter().all(|logit| logit.is_finite()), "the slice's numbers overflow");
     Ok(())
 }

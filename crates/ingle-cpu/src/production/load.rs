@@ -5,6 +5,7 @@ use super::delta_net::DeltaBlock;
 use super::dense::DenseBlock;
 use super::embedding::EmbeddingBlock;
 use super::head::HeadBlock;
+use super::join::JoinBlock;
 use super::layer::{FeedForwardBlock, Layer, MixerBlock, Projection};
 use super::norm::NormWeight;
 use super::plain::PlainBlock;
@@ -32,19 +33,32 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// What another network gives of its own, and how much of the experts is held.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// The part of the experts that is held; `None` for all of them.
+    pub(super) expert_share: Option<f64>,
+    /// A head that is packed already.
+    pub(super) head: Option<Arc<HeadBlock>>,
+}
+
 pub(super) fn load(
     spec: ModelSpec,
     source: Arc<Source>,
-    cpu: Cpu,
-    expert_memory: Option<u64>,
+    cpu: Arc<Cpu>,
+    shared: Shared,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Production, ExecutorError> {
     let total = spec.weight_bytes();
-    let expert_share = expert_memory.map(|memory| memory as f64 / spec.expert_bytes().max(1) as f64);
+    let Shared { expert_share, head } = shared;
     let mut loader =
         Loader { spec: &spec, source: &source, cpu: &cpu, expert_share, progress, done: 0, total };
     // the largest matrix first, while little else is resident: its file pages and its packed copy are there together
-    let head = spec.head.map(|head| loader.head(head)).transpose()?;
+    let head = match (head, spec.head) {
+        (Some(head), _) => Some(head),
+        (None, head) => head.map(|head| loader.head(head)).transpose()?.map(Arc::new),
+    };
+    let join = spec.embedding.joined.map(|norm| loader.join(norm)).transpose()?;
     let layers = (0..spec.layers.len()).map(|index| loader.layer(index)).collect::<Result<Vec<_>, _>>()?;
     let final_norm = spec.final_norm.map(|norm| loader.norm(norm, Role::FinalNorm, None)).transpose()?;
     let embedding = loader.embedding()?;
@@ -56,6 +70,7 @@ pub(super) fn load(
     let (sequences, scratch) = (Sequences::default(), Scratch::default());
     Ok(Production {
         embedding,
+        join,
         layer_inputs,
         layers,
         final_norm,
@@ -227,6 +242,14 @@ impl Loader<'_> {
         let matrix = if head.tied { Role::Embedding } else { Role::Head };
         let projection = self.projection(matrix, head.bias.then_some(Role::HeadBias), None)?;
         Ok(HeadBlock { projection, soft_cap: head.soft_cap })
+    }
+
+    fn join(&mut self, norm: Norm) -> Result<JoinBlock, ExecutorError> {
+        Ok(JoinBlock {
+            embedding: self.norm(norm, Role::NextEmbeddingNorm, None)?,
+            hidden: self.norm(norm, Role::NextHiddenNorm, None)?,
+            matrix: self.matrix(Role::NextJoin, None)?,
+        })
     }
 
     fn embedding(&mut self) -> Result<EmbeddingBlock, ExecutorError> {

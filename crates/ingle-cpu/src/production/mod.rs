@@ -9,6 +9,7 @@ mod experts;
 #[cfg(test)]
 mod experts_tests;
 mod head;
+mod join;
 mod latent;
 mod layer;
 mod load;
@@ -32,9 +33,11 @@ use head::HeadBlock;
 use ingle_model::executor::{Batch, CachedState, Executor, ExecutorError, Hidden, SequenceId, StepOutput};
 use ingle_model::spec::{KvFormat, ModelSpec};
 use ingle_model::{Format, Source};
+use join::JoinBlock;
 pub use latent::LatentTimes;
 use layer::{Layer, Scratch, Step};
 pub use load::Progress;
+use load::Shared;
 use norm::NormWeight;
 use rotation::Rotation;
 use seam::{Seam, keep_rows};
@@ -47,12 +50,13 @@ use token_block::LayerInputsBlock;
 pub struct Production {
     spec: ModelSpec,
     source: Arc<Source>,
-    cpu: Cpu,
+    cpu: Arc<Cpu>,
     embedding: EmbeddingBlock,
+    join: Option<JoinBlock>,
     layer_inputs: Option<LayerInputsBlock>,
     layers: Vec<Layer>,
     final_norm: Option<NormWeight>,
-    head: Option<HeadBlock>,
+    head: Option<Arc<HeadBlock>>,
     rotations: Vec<Rotation>,
     sequences: Sequences<Vec<LayerCache>>,
     kv_format: KvFormat,
@@ -72,7 +76,7 @@ impl Production {
         cpu: Cpu,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Production, ExecutorError> {
-        load::load(spec, source, cpu, None, progress)
+        load::load(spec, source, Arc::new(cpu), Shared::default(), progress)
     }
 
     /// The same with routed experts in no more than `expert_memory` bytes, but always as many as a token uses: those
@@ -87,7 +91,8 @@ impl Production {
         expert_memory: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Production, ExecutorError> {
-        load::load(spec, source, cpu, Some(expert_memory), progress)
+        let expert_share = Some(expert_memory as f64 / spec.expert_bytes().max(1) as f64);
+        load::load(spec, source, Arc::new(cpu), Shared { expert_share, head: None }, progress)
     }
 
     /// Routed experts of all layers that are held in memory at most, and how many there are.
@@ -122,11 +127,13 @@ impl Production {
         self.layers.iter().map(|layer| layer.cache(self.kv_format)).collect()
     }
 
-    /// All packed weights.
+    /// All packed weights of its own.
     fn weights(&self) -> impl Iterator<Item = View<'_>> {
-        let head = self.head.iter().map(|head| head.projection.matrix.view());
+        // a further-token block uses its model's
+        let head = self.head.iter().filter(|_| self.join.is_none()).map(|head| head.projection.matrix.view());
+        let join = self.join.iter().map(|join| join.matrix.view());
         let inputs = self.layer_inputs.iter().map(|inputs| inputs.projection.view());
-        self.layers.iter().flat_map(Layer::weights).chain(head).chain(inputs)
+        self.layers.iter().flat_map(Layer::weights).chain(head).chain(inputs).chain(join)
     }
 
     /// Takes a step's rows through the network.
@@ -142,6 +149,9 @@ impl Production {
         self.scratch.resize(rows.tokens.len(), self.spec.hidden);
         let Scratch { x, activations, tokens, spare, .. } = &mut self.scratch;
         self.embedding.run(cpu, &self.source, (&rows.tokens, &rows.positions), spare, x)?;
+        if let Some(join) = &self.join {
+            join.run(cpu, batch.beside, x, spare, activations);
+        }
         if let Some(inputs) = &self.layer_inputs {
             inputs.run(cpu, &self.source, &rows.tokens, x, activations, tokens)?;
         }
@@ -296,6 +306,16 @@ impl Executor for Production {
         let sequence = self.sequences.open(context, layers);
         self.sequences.get_mut(sequence)?.length = length;
         Ok(sequence)
+    }
+
+    fn next_token(&self) -> Result<Option<Box<dyn Executor>>, ExecutorError> {
+        let Some(network) = self.spec.next_token_network() else { return Ok(None) };
+        let (held, all) = self.experts_held();
+        let expert_share = (held < all).then_some(held as f64 / all as f64);
+        let shared = Shared { expert_share, head: self.head.clone() };
+        let mut block = load::load(network, self.source.clone(), self.cpu.clone(), shared, &mut |_| {})?;
+        block.keep_kv_as(self.kv_format);
+        Ok(Some(Box::new(block)))
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -135,7 +135,13 @@ impl Reference {
             self.source.row(self.tensor(Role::TokenTypeEmbedding, None)?, 0, &mut table_row)?;
             x.chunks_exact_mut(self.spec.hidden).for_each(|row| ops::add(row, &table_row));
         }
-        self.normed(&x, spec.norm, Role::EmbeddingNorm, None)
+        let x = self.normed(&x, spec.norm, Role::EmbeddingNorm, None)?;
+        let Some(norm) = spec.joined else { return Ok(x) };
+        let x = self.normed(&x, Some(norm), Role::NextEmbeddingNorm, None)?;
+        let beside = self.normed(batch.beside, Some(norm), Role::NextHiddenNorm, None)?;
+        let rows = x.chunks_exact(self.spec.hidden).zip(beside.chunks_exact(self.spec.hidden));
+        let both: Vec<f32> = rows.flat_map(|(x, beside)| x.iter().chain(beside)).copied().collect();
+        self.project(&both, Role::NextJoin, None, None)
     }
 
     fn mix(&mut self, x: &[f32], layer: usize, placed: &[Placed]) -> Result<Vec<f32>, ExecutorError> {
@@ -294,6 +300,11 @@ impl Executor for Reference {
 
     fn resume(&mut self, _: Box<dyn CachedState>, _: usize) -> Result<SequenceId, ExecutorError> {
         Err(not_written_down())
+    }
+
+    fn next_token(&self) -> Result<Option<Box<dyn Executor>>, ExecutorError> {
+        let Some(network) = self.spec.next_token_network() else { return Ok(None) };
+        Ok(Some(Box::new(Reference::load(network, self.source.clone())?)))
     }
 
     fn weight_bytes(&self) -> u64 {

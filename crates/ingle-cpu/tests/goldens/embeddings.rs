@@ -20,7 +20,7 @@ fn rows(executor: &mut dyn Executor, texts: &[Vec<u32>], hidden: Hidden) -> Vec<
     let slice = |(&sequence, tokens)| Slice { sequence, tokens, logits: LogitRows::None };
     let slices: Vec<Slice> = sequences.iter().zip(texts.iter().map(Vec::as_slice)).map(slice).collect();
     let mut output = StepOutput::default();
-    executor.step(&Batch { slices: &slices, hidden }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden, beside: &[] }, &mut output).unwrap();
     assert!(output.logits.is_empty());
     sequences.into_iter().for_each(|sequence| executor.close(sequence));
     output.hidden
@@ -84,7 +84,7 @@ fn what_an_encoder_cannot_do_is_an_error_of_its_own() {
         let mut output = StepOutput::default();
         let mut step = |executor: &mut dyn Executor, tokens: &[u32], logits| {
             let slices = [Slice { sequence, tokens, logits }];
-            executor.step(&Batch { slices: &slices, hidden: Hidden::Final }, &mut output)
+            executor.step(&Batch { slices: &slices, hidden: Hidden::Final, beside: &[] }, &mut output)
         };
         let logits = step(&mut *executor, &[2, 3], LogitRows::Last);
         assert!(matches!(logits, Err(ExecutorError::NoHead)), "{logits:?}");

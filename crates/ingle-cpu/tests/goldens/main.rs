@@ -1,6 +1,8 @@
 //! Executors against the reference library's outputs (`fixtures/<family>/golden.safetensors`).
 
+mod block_files;
 mod embeddings;
+mod next_token;
 mod paged;
 mod together;
 mod variants;
@@ -79,7 +81,7 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str, tole
     let sequence = executor.open(tokens.len() + 64).unwrap();
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: Hidden::All }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::All, beside: &[] }, &mut output).unwrap();
     let difference = largest_difference(&output.logits, &golden.floats(&format!("{prompt}.logits")));
     println!("prompt {prompt}: largest logit difference {difference:e}");
     assert!(difference < tolerance);
@@ -92,7 +94,7 @@ fn check_prompt(executor: &mut dyn Executor, golden: &Golden, prompt: &str, tole
     for (step, expected) in golden.ids(&format!("{prompt}.greedy_ids")).into_iter().enumerate() {
         assert_eq!(next, expected, "greedy step {step} of prompt {prompt}");
         let slices = [Slice { sequence, tokens: &[next], logits: LogitRows::Last }];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
         next = argmax(&output.logits);
     }
     executor.close(sequence);
@@ -221,7 +223,10 @@ fn keys_and_values_of_few_bits_cost_little_in_any_chunks_and_mixed_steps() {
                 let sequence = executor.open(tokens.len()).unwrap();
                 let slices = [Slice { sequence, tokens: &tokens, logits: LogitRows::None }];
                 executor
-                    .step(&Batch { slices: &slices, hidden: Hidden::None }, &mut StepOutput::default())
+                    .step(
+                        &Batch { slices: &slices, hidden: Hidden::None, beside: &[] },
+                        &mut StepOutput::default(),
+                    )
                     .unwrap();
                 let held = executor.kv_bytes();
                 executor.close(sequence);
@@ -267,20 +272,20 @@ fn check_chunks(executor: &mut dyn Executor, tokens: &[u32], expected: &[f32], t
 
     // both sequences in one step, in unequal chunks, after a false start that is taken back
     let false_start = [Slice { sequence: two, tokens: &[1, 2, 3, 4, 5], logits: LogitRows::None }];
-    executor.step(&Batch { slices: &false_start, hidden: Hidden::None }, &mut output).unwrap();
+    executor.step(&Batch { slices: &false_start, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     assert!(output.logits.is_empty());
     executor.truncate(two, 0).unwrap();
     let chunks = [
         Slice { sequence: one, tokens: &tokens[..31], logits: LogitRows::None },
         Slice { sequence: two, tokens: &tokens[..7], logits: LogitRows::Last },
     ];
-    executor.step(&Batch { slices: &chunks, hidden: Hidden::None }, &mut output).unwrap();
+    executor.step(&Batch { slices: &chunks, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     assert!(largest_difference(&output.logits, &expected[6 * vocabulary..7 * vocabulary]) < tolerance);
     let chunks = [
         Slice { sequence: two, tokens: &tokens[7..], logits: LogitRows::Last },
         Slice { sequence: one, tokens: &tokens[31..], logits: LogitRows::All },
     ];
-    executor.step(&Batch { slices: &chunks, hidden: Hidden::None }, &mut output).unwrap();
+    executor.step(&Batch { slices: &chunks, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     assert!(largest_difference(&output.logits[..vocabulary], &expected[47 * vocabulary..]) < tolerance);
     assert!(largest_difference(&output.logits[vocabulary..], &expected[31 * vocabulary..]) < tolerance);
 }
@@ -293,7 +298,7 @@ fn in_chunks(executor: &mut dyn Executor, tokens: &[u32], sizes: &[usize]) -> Ve
     for &size in sizes.iter().cycle() {
         let (chunk, after) = rest.split_at(size.min(rest.len()));
         let slices = [Slice { sequence, tokens: chunk, logits: LogitRows::All }];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
         logits.extend_from_slice(&output.logits);
         rest = after;
         if rest.is_empty() {
@@ -329,7 +334,7 @@ fn a_refused_step_changes_nothing() {
     let mut output = StepOutput::default();
     let mut step = |executor: &mut Reference, tokens: &[u32]| {
         let slices = [Slice { sequence, tokens, logits: LogitRows::Last }];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output)
     };
     step(&mut executor, &[1, 2]).unwrap();
     let unknown = step(&mut executor, &[1, 288]).unwrap_err().to_string();

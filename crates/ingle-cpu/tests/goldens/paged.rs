@@ -11,7 +11,7 @@ fn logits(executor: &mut Production, tokens: &[u32]) -> Vec<f32> {
     let (mut all, mut output) = (Vec::new(), StepOutput::default());
     let mut feed = |executor: &mut Production, sequence, tokens: &[u32]| {
         let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
         all.extend_from_slice(&output.logits);
         argmax(&output.logits[output.logits.len() - executor.spec().vocabulary..])
     };

@@ -15,7 +15,7 @@ pub(super) fn feed(executor: &mut dyn Executor, slices: &[(SequenceId, &[u32])])
         .map(|&(sequence, tokens)| Slice { sequence, tokens, logits: LogitRows::Last })
         .collect();
     let mut output = StepOutput::default();
-    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     let rows = output.logits.chunks_exact(executor.spec().vocabulary);
     rows.map(|row| row.iter().map(|logit| logit.to_bits()).collect()).collect()
 }

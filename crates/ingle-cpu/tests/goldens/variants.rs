@@ -22,7 +22,7 @@ fn logits(executor: &mut dyn Executor, tokens: &[u32]) -> Vec<f32> {
     let sequence = executor.open(tokens.len()).unwrap();
     let mut output = StepOutput::default();
     let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-    executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+    executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
     executor.close(sequence);
     output.logits
 }
@@ -170,7 +170,7 @@ fn what_an_earlier_layer_caches_is_there_after_many_pages_and_after_a_step_back(
     let mut output = StepOutput::default();
     let mut step = |executor: &mut Production, tokens: &[u32]| {
         let slices = [Slice { sequence, tokens, logits: LogitRows::All }];
-        executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output).unwrap();
+        executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output).unwrap();
         output.logits.clone()
     };
     step(&mut executor, &tokens[..280]);

@@ -129,7 +129,8 @@ impl<'a> Bench<'a> {
                 .map(|(tokens, &sequence)| Slice { sequence, tokens, logits })
                 .collect();
             let started = Instant::now();
-            self.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut self.output)?;
+            self.executor
+                .step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut self.output)?;
             let took = started.elapsed();
             (all, since_sample) = (all + took, since_sample + took);
             if watch(tokens.len()) == Flow::Stop {
@@ -145,7 +146,7 @@ impl<'a> Bench<'a> {
     }
 
     fn step(&mut self, slices: &[Slice]) -> Result<(), ExecutorError> {
-        self.executor.step(&Batch { slices, hidden: Hidden::None }, &mut self.output)
+        self.executor.step(&Batch { slices, hidden: Hidden::None, beside: &[] }, &mut self.output)
     }
 
     fn tokens(&mut self, count: usize) -> Vec<u32> {

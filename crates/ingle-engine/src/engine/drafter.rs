@@ -145,7 +145,7 @@ impl Drafter {
             return false;
         }
         let started = std::time::Instant::now();
-        let batch = Batch { slices: &slices, hidden: Hidden::None };
+        let batch = Batch { slices: &slices, hidden: Hidden::None, beside: &[] };
         let done = self.model.executor.step(&batch, &mut self.output).is_ok();
         if logits == LogitRows::Last {
             let seconds = started.elapsed().as_secs_f64();

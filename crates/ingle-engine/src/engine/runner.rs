@@ -438,7 +438,9 @@ impl Runner {
             })
             .collect();
         let started = Instant::now();
-        self.model.executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut self.output)?;
+        self.model
+            .executor
+            .step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut self.output)?;
         let seconds = started.elapsed().as_secs_f64();
         let rows: usize = slices.iter().map(|slice| slice.tokens.len()).sum();
         self.status.steps += 1;

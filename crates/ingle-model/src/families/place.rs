@@ -77,6 +77,11 @@ pub(super) fn common(dialect: Dialect, spec: &ModelSpec, need: &Need) -> Places 
             let name = format!("blk.{}.attn_kv_b.weight", need.layer.unwrap_or_default());
             return vec![latent_up(name, need.role, latent)];
         }
+        // a file may leave a copy of the model's own norm out
+        (_, Role::NextFinalNorm, _) => {
+            let trunk = Need { role: Role::FinalNorm, layer: None, ..need.clone() };
+            return [usual(dialect, need), usual(dialect, &trunk)].concat();
+        }
         (Dialect::Hub, Role::Head, _) => {
             places.push(vec![Run::whole("language_model.lm_head.weight", need)]);
         }

@@ -300,7 +300,8 @@ impl ModelSpec {
         use Role::*;
         let Some(layer) = layer else {
             return match role {
-                EmbeddingNorm | EmbeddingNormBias | LayerInputProjection | LayerInputNorm => Part::Embedding,
+                EmbeddingNorm | EmbeddingNormBias | LayerInputProjection | LayerInputNorm
+                | NextEmbeddingNorm | NextHiddenNorm | NextJoin => Part::Embedding,
                 role if role.is_table() => Part::Embedding,
                 _ => Part::Head,
             };

@@ -15,6 +15,8 @@ pub struct Embedding {
     pub norm: Option<Norm>,
     /// What every layer is given of a token beside the residual stream.
     pub layer_inputs: Option<LayerInputs>,
+    /// The norm of both parts where rows of another network join the token's: `x = join(concat(norm(x), norm(row)))`.
+    pub joined: Option<Norm>,
 }
 
 /// A row per token and layer, for [`TokenBlock`](super::TokenBlock)s: with the first layer's input `x`, for layer `l`
@@ -37,8 +39,14 @@ pub struct LayerInputs {
 
 impl Embedding {
     /// Token rows and nothing else.
-    pub const PLAIN: Embedding =
-        Embedding { scale: 1.0, positions: None, token_types: None, norm: None, layer_inputs: None };
+    pub const PLAIN: Embedding = Embedding {
+        scale: 1.0,
+        positions: None,
+        token_types: None,
+        norm: None,
+        layer_inputs: None,
+        joined: None,
+    };
 
     /// Token rows times a factor.
     pub fn scaled(scale: f32) -> Embedding {

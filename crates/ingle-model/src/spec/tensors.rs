@@ -291,6 +291,9 @@ impl ModelSpec {
             let roles = norm_roles(inputs.norm, Role::LayerInputNorm).into_iter();
             needs.extend(roles.map(|role| global(role, &[inputs.width])));
         }
+        if self.embedding.joined.is_some() {
+            needs.extend(join_needs(self.hidden).into_iter().map(|(role, shape)| global(role, &shape)));
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             let shapes = layer_needs(layer, self.hidden);
             needs.extend(shapes.into_iter().map(|(role, shape)| Need { role, layer: Some(index), shape }));
@@ -322,6 +325,15 @@ fn norm_roles(norm: Norm, weight: Role) -> Vec<Role> {
 }
 
 pub(super) type Shapes = Vec<(Role, Vec<usize>)>;
+
+/// What joins rows of another network to the embeddings.
+pub(super) fn join_needs(hidden: usize) -> Shapes {
+    vec![
+        (Role::NextEmbeddingNorm, vec![hidden]),
+        (Role::NextHiddenNorm, vec![hidden]),
+        (Role::NextJoin, vec![hidden, 2 * hidden]),
+    ]
+}
 
 pub(super) fn layer_needs(layer: &LayerSpec, hidden: usize) -> Shapes {
     let mut shapes = Shapes::new();

@@ -206,7 +206,7 @@ fn all_rows(
     for chunk in tokens.chunks(rows) {
         let slices = [Slice { sequence, tokens: chunk, logits: LogitRows::All }];
         executor.step(
-            &Batch { slices: &slices, hidden: if hidden { Hidden::All } else { Hidden::None } },
+            &Batch { slices: &slices, hidden: if hidden { Hidden::All } else { Hidden::None }, beside: &[] },
             &mut output,
         )?;
         file.append_floats(0, &output.logits)?;
@@ -234,7 +234,7 @@ fn continuation(
         ids.push(next);
         if step < count {
             let slices = [Slice { sequence, tokens: &[next], logits: LogitRows::Last }];
-            executor.step(&Batch { slices: &slices, hidden: Hidden::None }, &mut output)?;
+            executor.step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut output)?;
             next = most_likely(&output.logits);
             progress.update(u64::from(step), u64::from(count));
         }

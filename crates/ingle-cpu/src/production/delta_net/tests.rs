@@ -175,7 +175,7 @@ impl Run {
                 Slice { sequence, tokens, logits: LogitRows::None }
             })
             .collect();
-        let batch = Batch { slices: &batch, hidden: Hidden::None };
+        let batch = Batch { slices: &batch, hidden: Hidden::None, beside: &[] };
         let mut placed: Vec<Placed> = Vec::new();
         self.sequences.place(&batch, 1, &mut placed)?;
         for slice in &placed {
