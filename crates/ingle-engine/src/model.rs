@@ -31,6 +31,8 @@ pub struct LoadOptions {
     pub kv: KvFormat,
     /// Bytes of the free memory that were promised to others, and are not used yet.
     pub promised: u64,
+    /// Load the block that predicts further tokens, if the files have one: an engine guesses with it.
+    pub next_token: bool,
     /// Refuse where the memory allows no context of 32,768 tokens (or the model's own, if that is shorter), or not all
     /// experts: somebody could make room.
     pub no_less: bool,
@@ -58,6 +60,8 @@ pub struct LoadProgress {
 /// A model, ready to answer.
 pub struct Model {
     pub(crate) executor: Box<dyn Executor>,
+    /// Its block that predicts further tokens.
+    pub(crate) next_token: Option<Box<dyn Executor>>,
     pub(crate) language: Arc<Language>,
     /// The files, from which a little is read all the time.
     pub(crate) source: Arc<Source>,
@@ -106,7 +110,13 @@ impl Model {
             notices
                 .push(format!("the model was made for {made_for} tokens; beyond that its answers get worse"));
         }
-        let available = memory::available().map(|free| free.saturating_sub(options.promised));
+        let further = if options.next_token { spec.next_token_bytes() } else { 0 };
+        if options.next_token && further == 0 {
+            notices
+                .push("the files have no block that predicts further tokens (MTP), so none guesses".into());
+        }
+        let taken = options.promised + further;
+        let available = memory::available().map(|free| free.saturating_sub(taken));
         let Fit { context, expert_memory } = Fit::find(&spec, options, available, &mut notices)?;
         let (prompts, projections) = (Prompts::read(&source)?, Projections::load(&spec, &source)?);
         let kernels = match options.isa {
@@ -144,8 +154,10 @@ impl Model {
                 (Box::new(production), threads, Some(kernels.isa()))
             }
         };
+        let next_token = if options.next_token { executor.next_token()? } else { None };
         Ok(Model {
             executor,
+            next_token,
             source: files,
             language: Arc::new(language),
             context,

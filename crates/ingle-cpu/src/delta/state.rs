@@ -2,8 +2,8 @@
 //! 32-bit floats. Its size does not depend on the sequence's length.
 //!
 //! A state cannot be taken back, so one earlier copy of it (the mark) is kept: it is made before a step of several rows
-//! when one row at a time came before (a new turn begins), or when [`MARK_DISTANCE`] positions have passed since the
-//! last. Answering the same question again, or a changed last message, then costs at most a few hundred tokens instead
+//! when one row at a time came before (a new turn begins), when it has few rows (they may be guesses), or when
+//! [`MARK_DISTANCE`] positions have passed since the last. Answering the same question again, or a changed last message, then costs at most a few hundred tokens instead
 //! of the whole conversation. The price is the same memory once more and a copy per so many positions.
 #![allow(unsafe_code)] // bytes of a buffer are read as floats
 
@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 /// Positions between marks while a long prompt is fed.
 pub(crate) const MARK_DISTANCE: usize = 512;
+
+/// Rows of a step that may be guesses, and have to be taken back then: a mark is made before every such step.
+const GUESSED: usize = 9;
 
 /// Positions of a state that a step is changing, or has left half changed.
 const UNKNOWN: usize = usize::MAX;
@@ -99,7 +102,8 @@ impl DeltaState {
         let long_step = positions.len() > 1;
         let distance = now.positions.wrapping_sub(self.mark.as_ref().map_or(0, |mark| mark.positions));
         // an empty state is found again without a mark
-        let wanted = long_step && (!self.long_step || distance >= MARK_DISTANCE) && now.positions > 0;
+        let due = !self.long_step || distance >= MARK_DISTANCE || positions.len() <= GUESSED;
+        let wanted = long_step && due && now.positions > 0;
         if wanted && distance > 0 && now.positions == positions.start {
             self.mark = Some(now.clone());
         }

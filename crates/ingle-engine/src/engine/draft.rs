@@ -7,6 +7,7 @@
 //! With a chance `p` that a guess is right, `k` guesses make `1 + p + .. + p^k` tokens of a step on average; the `k` that
 //! makes most of them per second is taken, what guessing itself takes included, and none if guessing loses.
 
+use super::drafter::Promise;
 use super::schedule::Pace;
 
 /// Most guesses of a step.
@@ -21,6 +22,8 @@ const FAR: usize = 16 * 1024;
 const REST: usize = 24;
 /// How much the latest step says about the chance of the next.
 const NEW: f64 = 0.2;
+/// Earlier text is there.
+const FREE: Promise = Promise { seconds: 0.0, most: MOST_GUESSES };
 /// The chance of a guess of which nothing is known yet.
 const UNKNOWN: f64 = 0.6;
 
@@ -29,7 +32,7 @@ const UNKNOWN: f64 = 0.6;
 pub(super) enum From {
     /// Earlier text.
     Text,
-    /// A small model.
+    /// A small model, or the model's own block.
     Model,
 }
 
@@ -84,35 +87,35 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// Guesses what follows `history`, at most `most` tokens, in a step of `rows` rows besides. Where a model that takes
-    /// `drafter` seconds per token promises more, the number of tokens that it is to guess.
+    /// Guesses what follows `history`, at most `most` tokens, in a step of `rows` rows besides. Where a drafter promises
+    /// more, the number of tokens that it is to guess.
     pub(super) fn guess(
         &mut self,
         history: &[u32],
         rows: usize,
         most: usize,
         pace: &Pace,
-        drafter: Option<f64>,
+        drafter: Option<Promise>,
     ) -> usize {
         self.tokens.clear();
         let most = most.min(MOST_GUESSES).min(MOST_ROWS.saturating_sub(rows + 1));
         if most == 0 {
             return 0;
         }
-        let worth = |luck: &mut Luck, seconds: Option<f64>| {
-            let seconds = seconds?;
+        let worth = |luck: &mut Luck, promise: Option<Promise>| {
+            let Promise { seconds, most: own } = promise?;
             if luck.rest > 0 {
                 luck.rest -= 1;
                 return None;
             }
-            let (best, worth) = luck.best(rows, most, pace, seconds);
+            let (best, worth) = luck.best(rows, most.min(own), pace, seconds);
             if best == 0 {
                 *luck = Luck { chance: UNKNOWN, rest: REST };
                 return None;
             }
             Some((best, worth))
         };
-        let (text, model) = (worth(&mut self.text, Some(0.0)), worth(&mut self.model, drafter));
+        let (text, model) = (worth(&mut self.text, Some(FREE)), worth(&mut self.model, drafter));
         let found = text.map_or(&[][..], |(best, _)| follows(history, best));
         let better = |model: f64| text.is_none_or(|(_, text)| model > text) || found.is_empty();
         match model {
@@ -202,6 +205,10 @@ mod tests {
         assert!(draft.tokens.is_empty(), "a full step has no room for guesses");
     }
 
+    fn promise(seconds: f64) -> Promise {
+        Promise { seconds, most: MOST_GUESSES }
+    }
+
     #[test]
     fn a_small_model_guesses_where_it_is_worth_its_time() {
         let mut pace = Pace::new(256);
@@ -210,12 +217,18 @@ mod tests {
         }
         let history: Vec<u32> = (0..50).collect();
         let mut draft = Draft::default();
-        assert!(draft.guess(&history, 0, 100, &pace, Some(0.001)) > 1);
+        assert!(draft.guess(&history, 0, 100, &pace, Some(promise(0.001))) > 1);
+        let block = Promise { most: 1, ..promise(0.001) };
+        assert_eq!(draft.guess(&history, 0, 100, &pace, Some(block)), 1, "it guesses one at a time");
         assert_eq!(draft.guess(&history, 0, 100, &pace, None), 0, "there is none");
-        assert_eq!(draft.guess(&history, 0, 100, &pace, Some(0.1)), 0, "slower than the step itself");
+        assert_eq!(
+            draft.guess(&history, 0, 100, &pace, Some(promise(0.1))),
+            0,
+            "slower than the step itself"
+        );
         let mut guessed = 0;
         for _ in 0..100 {
-            let count = draft.guess(&history, 0, 100, &pace, Some(0.001));
+            let count = draft.guess(&history, 0, 100, &pace, Some(promise(0.001)));
             draft.tokens = vec![7; count];
             draft.judged(0);
             guessed += count;
@@ -224,7 +237,7 @@ mod tests {
         // text that repeats itself is guessed for nothing, once that went well
         let again: Vec<u32> = (0..50).chain(0..20).collect();
         let mut draft = Draft { text: Luck { chance: 0.9, rest: 0 }, ..Draft::default() };
-        assert_eq!(draft.guess(&again, 0, 3, &pace, Some(0.001)), 0);
+        assert_eq!(draft.guess(&again, 0, 3, &pace, Some(promise(0.001))), 0);
         assert_eq!(draft.tokens, [20, 21, 22]);
     }
 }

@@ -1,7 +1,7 @@
 //! A request on its way.
 
 use super::draft::Draft;
-use super::drafter::Drafted;
+use super::drafter::{Drafted, Joined, Promise};
 use super::schedule::Pace;
 use super::{OnEnd, OnEvent, Request};
 use crate::answer::{Answer, Next};
@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) draft: Draft,
     /// What a small model has of it.
     pub(super) drafted: Option<Drafted>,
+    /// What the model's own block has of it.
+    pub(super) joined: Option<Joined>,
     /// What the disk has of its prompt.
     pub(super) on_disk: OnDisk,
     /// What a step feeds of it.
@@ -97,6 +99,7 @@ impl Job {
             place: None,
             draft: Draft::default(),
             drafted: None,
+            joined: None,
             on_disk: OnDisk::default(),
             fed_next: Vec::new(),
             prompt_logprobs: request.prompt_logprobs.map(|count| PromptLogprobs {
@@ -178,13 +181,12 @@ impl Job {
         self.tell_prefill()
     }
 
-    /// Guesses at most `most` tokens, in a step of `rows` rows besides, or says how many a small model is to guess, which
-    /// takes `drafter` seconds for each.
-    pub(super) fn guess(&mut self, rows: usize, most: usize, pace: &Pace, drafter: Option<f64>) -> usize {
+    /// Guesses at most `most` tokens, in a step of `rows` rows besides, or says how many a drafter is to guess.
+    pub(super) fn guess(&mut self, rows: usize, most: usize, pace: &Pace, drafter: Option<Promise>) -> usize {
         self.draft.guess(self.answer.history(), rows, most, pace, drafter)
     }
 
-    /// Takes a guess from a small model's logits.
+    /// Takes a guess from a drafter's logits.
     pub(super) fn guess_from(&mut self, logits: &[f32]) {
         let guess = self.answer.would_choose(logits, &self.draft.tokens);
         self.draft.tokens.extend(guess);

@@ -155,11 +155,11 @@ pub struct Status {
     pub guessed_tokens: u64,
     /// Of these, right.
     pub right_guesses: u64,
-    /// Guesses that a small model made.
+    /// Guesses that a small model or the model's own block made.
     pub drafted_tokens: u64,
     /// Of these, right.
     pub right_drafts: u64,
-    /// Seconds the small model took.
+    /// Seconds that took.
     pub draft_seconds: f64,
     /// Rows of logits from which constraints ruled tokens out.
     pub masks: u64,
@@ -205,7 +205,7 @@ pub struct About {
     pub spec: ModelSpec,
     /// Tokens a conversation may have.
     pub context: usize,
-    /// Bytes of resident weights.
+    /// Bytes of resident weights, those of what guesses included.
     pub weight_bytes: u64,
     /// How the cache is kept.
     pub kv: KvFormat,
@@ -221,7 +221,7 @@ pub struct About {
     pub notices: Vec<String>,
     /// Prefixes of texts to embed.
     pub prompts: crate::embed::Prompts,
-    /// The cache of a small model that guesses.
+    /// The cache of what guesses.
     draft: Option<(ModelSpec, KvFormat)>,
     most_waiting: usize,
 }
@@ -274,9 +274,11 @@ enum Order {
 }
 
 impl Engine {
-    /// Gives a model to a thread of its own.
-    pub fn start(model: Model, options: &EngineOptions) -> Engine {
-        Engine::run(model, None, options)
+    /// Gives a model to a thread of its own. If it was loaded with its [further-token block](crate::LoadOptions::next_token),
+    /// that guesses.
+    pub fn start(mut model: Model, options: &EngineOptions) -> Engine {
+        let drafter = Drafter::block(&mut model);
+        Engine::run(model, drafter, options)
     }
 
     /// The same with a small model that guesses what the large one will say.
@@ -288,20 +290,22 @@ impl Engine {
         draft: Model,
         options: &EngineOptions,
     ) -> Result<Engine, EngineError> {
-        let drafter = Drafter::new(draft, &model)?;
+        let drafter = Drafter::small(draft, &model)?;
         Ok(Engine::run(model, Some(drafter), options))
     }
 
     fn run(model: Model, drafter: Option<Drafter>, options: &EngineOptions) -> Engine {
         let (orders, receiver) = mpsc::channel();
         let (alive, ended) = mpsc::channel::<()>();
-        let whole = kv_bytes(model.spec(), model.kv_format(), model.context());
+        let draft = drafter.as_ref().map(Drafter::cache);
+        let of_draft = draft.as_ref().map_or(0, |(spec, format)| kv_bytes(spec, *format, model.context()));
+        let whole = kv_bytes(model.spec(), model.kv_format(), model.context()) + of_draft;
         let half = memory::available().map_or(whole, |free| free.saturating_sub(options.promised) / 2);
         let kv_budget = options.kv_bytes.unwrap_or(half).max(whole);
         let about = Arc::new(About {
             spec: model.spec().clone(),
             context: model.context(),
-            weight_bytes: model.weight_bytes(),
+            weight_bytes: model.weight_bytes() + drafter.as_ref().map_or(0, Drafter::weight_bytes),
             kv: model.kv_format(),
             kv_budget,
             memory_rate: memory_rate(&model),
@@ -309,7 +313,7 @@ impl Engine {
             isa: model.isa().map(|isa| isa.name()),
             notices: model.notices().to_vec(),
             prompts: model.prompts().clone(),
-            draft: drafter.as_ref().map(Drafter::cache),
+            draft,
             most_waiting: options.waiting,
         });
         let shown = Arc::new(Shown::default());

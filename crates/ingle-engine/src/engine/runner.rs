@@ -4,7 +4,7 @@ mod tier;
 
 use super::disk::Disk;
 use super::draft::From;
-use super::drafter::{Drafter, Wanted};
+use super::drafter::{Drafter, Promise, Wanted};
 use super::job::{Job, OnDisk, Place};
 use super::kept::{Kept, shared};
 use super::reads::Reads;
@@ -68,7 +68,7 @@ pub(super) struct Runner {
     forgets: bool,
     /// When tokens are guessed ahead.
     guess: Guess,
-    /// A small model that guesses.
+    /// What guesses beside earlier text.
     drafter: Option<Drafter>,
     output: StepOutput,
     reads: Reads,
@@ -101,12 +101,8 @@ impl Runner {
             overdue: None,
             pace: Pace::new(prefill_rows(model.spec())),
             forgets,
-            // a recurrent state cannot take a wrong guess back
             drafter,
-            guess: match caches(model.spec(), |kind| kind == KvKind::Recurrent) {
-                true => Guess::Never,
-                false => options.guess,
-            },
+            guess: options.guess,
             model,
             about,
             shown,
@@ -398,23 +394,25 @@ impl Runner {
         let mut rows = portions.iter().map(|portion| portion.tokens).sum::<usize>() - 1;
         let mut wanted = Vec::new();
         let free = Pace::without_cost();
-        let seconds = self.drafter.as_ref().map(Drafter::seconds);
-        let (pace, seconds) = match self.guess {
-            Guess::Always => (&free, seconds.map(|_| 0.0)),
-            _ => (&self.pace, seconds),
+        let promise = self.drafter.as_ref().map(Drafter::promise);
+        let (pace, promise) = match self.guess {
+            Guess::Always => (&free, promise.map(|promise| Promise { seconds: 0.0, ..promise })),
+            _ => (&self.pace, promise),
         };
         for portion in portions {
             let job = &mut self.running[portion.job];
             let Some(Place { fed, reserved, .. }) = job.place else { continue };
             // the last guess is not fed before it has proved right, so the next token needs no place
             let most = if self.guess != Guess::Never && job.unfed() == 1 { reserved - fed - 1 } else { 0 };
-            let count = job.guess(rows, most, pace, seconds);
+            let count = job.guess(rows, most, pace, promise);
             rows += job.draft.tokens.len() + count;
             if count > 0 {
                 wanted.push(Wanted { job: portion.job, count });
             }
         }
-        if let (Some(drafter), false) = (&mut self.drafter, wanted.is_empty()) {
+        if let Some(drafter) =
+            self.drafter.as_mut().filter(|drafter| drafter.takes_rows() || !wanted.is_empty())
+        {
             let started = Instant::now();
             drafter.guess(&mut self.running, &wanted);
             self.status.draft_seconds += started.elapsed().as_secs_f64();
@@ -437,10 +435,10 @@ impl Runner {
                 Some(Slice { sequence: job.place?.sequence, tokens: job.gathered(), logits })
             })
             .collect();
+        let rows = self.guess != Guess::Never && self.drafter.as_ref().is_some_and(Drafter::takes_rows);
+        let hidden = if rows { Hidden::Final } else { Hidden::None };
         let started = Instant::now();
-        self.model
-            .executor
-            .step(&Batch { slices: &slices, hidden: Hidden::None, beside: &[] }, &mut self.output)?;
+        self.model.executor.step(&Batch { slices: &slices, hidden, beside: &[] }, &mut self.output)?;
         let seconds = started.elapsed().as_secs_f64();
         let rows: usize = slices.iter().map(|slice| slice.tokens.len()).sum();
         self.status.steps += 1;
@@ -459,6 +457,8 @@ impl Runner {
     fn hear(&mut self, portions: &[Portion], over: &mut Vec<(usize, End)>) {
         let output = std::mem::take(&mut self.output);
         let mut logits = output.logits.chunks_exact(self.model.spec().vocabulary.max(1));
+        let width = self.model.spec().hidden;
+        let mut hidden = output.hidden.first().map_or(&[][..], Vec::as_slice);
         for portion in portions {
             let job = &mut self.running[portion.job];
             self.fairness.charge(&job.client, portion.tokens);
@@ -467,16 +467,24 @@ impl Runner {
             let told: Vec<&[f32]> = logits.by_ref().take(before).collect();
             let rows: Vec<&[f32]> = logits.by_ref().take(chosen_from).collect();
             let first = job.place.map_or(0, |place| place.fed);
+            let (own, rest) = hidden.split_at(hidden.len().min(job.gathered().len() * width));
+            hidden = rest;
             let flow = job.tell_of_prompt(first, &told);
             if job.advance(portion.tokens) == Flow::Stop || flow == Flow::Stop {
                 over.push((portion.job, End::Stopped));
             } else if !rows.is_empty() {
-                if self.forgets && portion.tokens > 1 {
+                // a prompt's end: what was guessed wrong is fed again, too, but nobody comes back to that
+                if self.forgets && portion.tokens > 1 && job.usage().decoded_tokens == 0 {
                     self.mark(portion.job);
                 }
                 if let Some(end) = self.choose(portion.job, &rows) {
                     over.push((portion.job, end));
                 }
+            }
+            if let Some(drafter) = &mut self.drafter {
+                let job = &mut self.running[portion.job];
+                let known = job.place.map_or(0, |place| place.fed).saturating_sub(first) * width;
+                drafter.hear(job, first, &own[..known.min(own.len())]);
             }
         }
         self.output = output;

@@ -60,6 +60,12 @@ impl ModelSpec {
         Some(network)
     }
 
+    /// Bytes that this network needs beside the model.
+    pub fn next_token_bytes(&self) -> u64 {
+        let own = Some(self.layers.len());
+        self.next_token_tensors.iter().filter(|tensor| tensor.layer == own).map(TensorSpec::bytes).sum()
+    }
+
     /// A layer by its number, further-token blocks counted after the others.
     pub fn layer(&self, index: usize) -> Option<&LayerSpec> {
         let further = || self.next_token.get(index.checked_sub(self.layers.len())?);

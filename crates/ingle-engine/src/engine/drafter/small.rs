@@ -4,7 +4,9 @@
 //! it guessed last is fed first. Its guesses are chosen by the answer's own rule, with the random numbers that the
 //! answer will use: where the two models think alike, they then choose alike, whatever the temperature.
 
-use super::job::Job;
+use super::{NEW, Wanted};
+use crate::engine::draft::MOST_GUESSES;
+use crate::engine::job::Job;
 use crate::error::EngineError;
 use crate::model::Model;
 use ingle_model::executor::{Batch, Hidden, LogitRows, SequenceId, Slice, StepOutput};
@@ -14,11 +16,8 @@ use ingle_model::spec::{KvFormat, ModelSpec};
 const PROMPT_ROWS: usize = 64;
 /// Tokens that a step of guessing takes along.
 const ALONG: usize = 16;
-/// How much the latest step says about the time of the next.
-const NEW: f64 = 0.2;
-
 /// A small model at work.
-pub(super) struct Drafter {
+pub(in crate::engine) struct Small {
     model: Model,
     output: StepOutput,
     /// Seconds per step, once there was one.
@@ -27,27 +26,18 @@ pub(super) struct Drafter {
 
 /// What a small model has of an answer.
 #[derive(Debug)]
-pub(super) struct Drafted {
+pub(in crate::engine) struct Drafted {
     sequence: SequenceId,
     /// The tokens that are cached: of the answer, and guesses that may have been wrong.
     tokens: Vec<u32>,
 }
 
-/// Tokens that are wanted of a job.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    /// Which of the running jobs.
-    pub(super) job: usize,
-    /// How many tokens.
-    pub(super) count: usize,
-}
-
-impl Drafter {
+impl Small {
     /// Of a model with the same tokens as the one it guesses for.
     ///
     /// # Errors
     /// A model with other tokens, or none that writes.
-    pub(super) fn new(model: Model, target: &Model) -> Result<Drafter, EngineError> {
+    pub(super) fn new(model: Model, target: &Model) -> Result<Small, EngineError> {
         let (ours, theirs) = (model.language().tokenizer(), target.language().tokenizer());
         if model.spec().head.is_none() {
             return Err(EngineError::OnlyEmbeds);
@@ -57,7 +47,7 @@ impl Drafter {
         if ours.vocab_size() != tokens || other.is_some() {
             return Err(EngineError::OtherTokens { ours: ours.vocab_size(), theirs: tokens, other });
         }
-        Ok(Drafter { model, output: StepOutput::default(), seconds: 0.0 })
+        Ok(Small { model, output: StepOutput::default(), seconds: 0.0 })
     }
 
     /// About how long a guess takes.
@@ -73,6 +63,11 @@ impl Drafter {
     /// Bytes of its cache.
     pub(super) fn kv_bytes(&self) -> u64 {
         self.model.kv_bytes()
+    }
+
+    /// Bytes of its weights.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        self.model.weight_bytes()
     }
 
     /// Guesses what jobs will say. A failure means fewer guesses, and harms nobody.
@@ -133,7 +128,7 @@ impl Drafter {
             }
             here = drafted.tokens.len() + 1 == history.len();
         }
-        let room = history.len() + super::draft::MOST_GUESSES < self.model.context();
+        let room = history.len() + MOST_GUESSES < self.model.context();
         job.drafted = Some(drafted);
         here && room
     }
