@@ -1,13 +1,12 @@
 //! A model's own block guesses, and what is said stays the same.
 
-#[path = "../../ingle-cpu/tests/goldens/block_files.rs"]
-mod block_files;
+mod made;
 
-use block_files::{Draft, random};
 use ingle_engine::engine::{EngineOptions, Request, Status};
 use ingle_engine::{Engine, EngineError, Flow, GenerateOptions, Guess, LoadOptions, Model, Outcome};
 use ingle_model::Source;
-use std::path::{Path, PathBuf};
+use made::{counting, with_block, written};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -15,44 +14,6 @@ use std::time::Duration;
 /// Latent attention, which goes back as far as one likes, and delta nets, which cannot.
 const MODELS: [&str; 2] = ["deepseek_v3", "qwen3_next"];
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn with_block(model: &str) -> Draft {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingle-cpu/tests/fixtures/gguf");
-    let mut draft = Draft::read(&fixtures.join(format!("{model}.gguf")));
-    draft.add_block();
-    draft
-}
-
-/// A model that counts: after a token comes the next number, and its block knows.
-fn counting(model: &str) -> Draft {
-    let mut draft = with_block(model);
-    let width = draft.count("embedding_length");
-    let own = format!("blk.{}.nextn", draft.count("block_count") - 1);
-    for (entry, values) in &mut draft.tensors {
-        let silent = ["attn_output.", "ssm_out.", "ffn_down"].iter().any(|part| entry.name.contains(part));
-        let even = entry.name.starts_with(&own) || entry.name == "output_norm.weight";
-        if silent {
-            values.fill(0.0);
-        } else if entry.name.contains("eh_proj") {
-            // of its two inputs the embedding
-            (0..values.len()).for_each(|at| values[at] = f32::from(at / (2 * width) == at % (2 * width)));
-        } else if even {
-            values.fill(1.0);
-        } else if entry.name == "token_embd.weight" {
-            values.fill_with(random(7));
-        }
-    }
-    let mut next = draft.values("token_embd.weight").clone();
-    next.rotate_right(width);
-    *draft.values("output.weight") = next;
-    draft
-}
-
-fn written(draft: &Draft, name: &str) -> PathBuf {
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    draft.write(&file);
-    file
-}
 
 fn engine(file: &Path, next_token: bool) -> Engine {
     let options = LoadOptions { threads: 2, context: Some(512), next_token, ..LoadOptions::default() };

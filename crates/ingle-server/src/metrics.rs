@@ -120,11 +120,11 @@ impl Metrics {
         one(
             "ingle_drafted_tokens_total",
             "counter",
-            "Guesses of a draft model.",
+            "Guesses of a draft model, or of the model's own block.",
             &of(|s| s.drafted_tokens as f64),
         );
         one("ingle_right_drafts_total", "counter", "Of these, right.", &of(|s| s.right_drafts as f64));
-        one("ingle_draft_seconds_total", "counter", "Seconds of the draft model.", &of(|s| s.draft_seconds));
+        one("ingle_draft_seconds_total", "counter", "Seconds that took.", &of(|s| s.draft_seconds));
         one("ingle_masks_total", "counter", "Rows of logits held to a form.", &of(|s| s.masks as f64));
         one("ingle_mask_seconds_total", "counter", "Seconds that took.", &of(|s| s.mask_seconds));
         one(

@@ -10,6 +10,7 @@ mod guard;
 mod limits;
 mod log;
 mod mistakes;
+mod mtp;
 mod ollama;
 mod openapi;
 mod prefixes;

@@ -98,8 +98,12 @@ pub(crate) struct Args {
     /// A small model with the same tokens that guesses what the first model will say; it says the same, sooner
     #[arg(long, value_name = "MODEL")]
     draft: Option<String>,
-    /// Do not guess tokens ahead, neither from text that repeats itself nor with a small model
+    /// Guess with the models' own blocks that predict further tokens (MTP), where the files have them; they say the same,
+    /// sooner
     #[arg(long, conflicts_with = "draft")]
+    mtp: bool,
+    /// Do not guess tokens ahead, neither from text that repeats itself nor with a small model
+    #[arg(long, conflicts_with_all = ["draft", "mtp"])]
     no_guessing: bool,
     /// Most bytes of a request
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]

@@ -178,7 +178,7 @@ fn loader(
     prefixes: Option<PrefixFolder>,
     started: Arc<AtomicBool>,
 ) -> Load {
-    let options = compute.load_options(args.context);
+    let options = LoadOptions { next_token: args.mtp, ..compute.load_options(args.context) };
     let engine = EngineOptions {
         at_once: args.at_once,
         waiting: args.queue,
@@ -210,7 +210,8 @@ fn loader(
         let engine = EngineOptions { promised: room.promised, ..engine.clone() };
         let Some(draft) = &draft else { return Ok(Engine::start(model, &engine)) };
         // of the same length as the conversations it guesses in
-        let options = LoadOptions { context: Some(model.context()), expert_memory: None, ..options };
+        let options =
+            LoadOptions { context: Some(model.context()), expert_memory: None, next_token: false, ..options };
         let draft = Model::load(Arc::new(source_of(draft)?), &options, &mut |_| {})?;
         Engine::start_with_draft(model, draft, &engine)
     })

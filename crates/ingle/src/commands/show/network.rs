@@ -50,7 +50,8 @@ pub(super) fn lines(spec: &ModelSpec) -> Vec<(String, String)> {
     }
     if !spec.next_token.is_empty() {
         let blocks = if spec.next_token.len() == 1 { "prediction block" } else { "prediction blocks" };
-        let there = if spec.next_token_tensors.is_empty() { "not in these files" } else { "not used yet" };
+        let there =
+            if spec.next_token_tensors.is_empty() { "not in these files" } else { "for `ingle serve --mtp`" };
         let words = format!("{} {blocks} (MTP), {there}", spec.next_token.len());
         lines.push(("further tokens".to_owned(), words));
     }
