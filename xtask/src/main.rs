@@ -97,6 +97,9 @@ enum Chore {
         /// A small model that guesses, too.
         #[arg(long)]
         draft: Option<PathBuf>,
+        /// The model's own block guesses, too.
+        #[arg(long, conflicts_with = "draft")]
+        mtp: bool,
         /// Share of its guesses that are made right.
         #[arg(long, default_value_t = 0.8)]
         right: f64,
@@ -190,9 +193,9 @@ fn main() -> Result<()> {
                 kv: &kv,
             })
         }
-        Chore::Guess { model, draft, right, threads, rounds } => {
+        Chore::Guess { model, draft, mtp, right, threads, rounds } => {
             let (model, draft) = (&model, draft.as_deref());
-            xtask::guess::guess(&xtask::guess::Options { model, draft, right, threads, rounds })
+            xtask::guess::guess(&xtask::guess::Options { model, draft, mtp, right, threads, rounds })
         }
         Chore::Loom => xtask::loom::loom(),
         Chore::Openapi { out } => xtask::openapi::write(&out),

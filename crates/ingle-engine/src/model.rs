@@ -170,10 +170,19 @@ impl Model {
         })
     }
 
-    /// The same with another executor, which may be around the one it has: to measure, or to try things.
-    #[must_use]
-    pub fn with_executor(self, change: impl FnOnce(Box<dyn Executor>) -> Box<dyn Executor>) -> Model {
-        Model { executor: change(self.executor), ..self }
+    /// The same with another executor, which may be around the one it has: to measure, or to try things. A block that
+    /// predicts further tokens is had from it anew.
+    ///
+    /// # Errors
+    /// As loading that block.
+    pub fn with_executor(
+        mut self,
+        change: impl FnOnce(Box<dyn Executor>) -> Box<dyn Executor>,
+    ) -> Result<Model, EngineError> {
+        let had = self.next_token.take().is_some();
+        let executor = change(self.executor);
+        let next_token = if had { executor.next_token()? } else { None };
+        Ok(Model { executor, next_token, ..self })
     }
 
     /// The network.

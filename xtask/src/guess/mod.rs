@@ -15,6 +15,7 @@ use ingle_model::executor::{Batch, CachedState, Executor, ExecutorError, Sequenc
 use ingle_model::spec::ModelSpec;
 use ingle_text::Specials;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// What to measure.
@@ -23,7 +24,9 @@ pub struct Options<'a> {
     pub model: &'a Path,
     /// A small model that guesses, too.
     pub draft: Option<&'a Path>,
-    /// Share of the small model's guesses that are made right.
+    /// The model's own block guesses, too.
+    pub mtp: bool,
+    /// Share of the small model's or the block's guesses that are made right.
     pub right: f64,
     /// Threads; 0 takes the physical cores.
     pub threads: usize,
@@ -69,6 +72,12 @@ struct Scripted {
     script: Script,
     /// Share of the rows that say it.
     right: f64,
+    /// The same of its own block.
+    right_ahead: f64,
+    /// Length of the sequence that was changed last; there is one at a time.
+    length: Arc<AtomicUsize>,
+    /// A block's rows say the token after the next, wherever its own sequence began.
+    ahead: bool,
 }
 
 impl Executor for Scripted {
@@ -90,13 +99,20 @@ impl Executor for Scripted {
         self.inner.close(sequence);
     }
     fn next_token(&self) -> Result<Option<Box<dyn Executor>>, ExecutorError> {
-        self.inner.next_token()
+        let block = self.inner.next_token()?;
+        Ok(block.map(|inner| {
+            let (script, length) = (self.script.clone(), self.length.clone());
+            let right = self.right_ahead;
+            Box::new(Scripted { inner, script, right, right_ahead: 0.0, length, ahead: true }) as _
+        }))
     }
     fn length(&self, sequence: SequenceId) -> usize {
         self.inner.length(sequence)
     }
     fn truncate(&mut self, sequence: SequenceId, length: usize) -> Result<usize, ExecutorError> {
-        self.inner.truncate(sequence, length)
+        let length = self.inner.truncate(sequence, length)?;
+        self.length.store(length, Ordering::Relaxed);
+        Ok(length)
     }
     fn step(&mut self, batch: &Batch, output: &mut StepOutput) -> Result<(), ExecutorError> {
         let positions: Vec<usize> = batch
@@ -108,12 +124,16 @@ impl Executor for Scripted {
             })
             .collect();
         self.inner.step(batch, output)?;
+        if let (Some(last), false) = (positions.last(), self.ahead) {
+            self.length.store(last + 1, Ordering::Relaxed);
+        }
         let vocabulary = self.inner.spec().vocabulary;
         let script = self.script.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for (row, logits) in batch.logit_rows().zip(output.logits.chunks_exact_mut(vocabulary)) {
+            let at = if self.ahead { self.length.load(Ordering::Relaxed) } else { positions[row] };
             // spread evenly, and the same in every round
-            let draw = (positions[row] as f64 * 0.618_033_988_749).fract();
-            if let Some(&token) = script.get(positions[row] + 1) {
+            let draw = (at as f64 * 0.618_033_988_749).fract();
+            if let Some(&token) = script.get(at + 1) {
                 let token =
                     if draw < self.right { token as usize } else { (token as usize + 1) % vocabulary };
                 logits[token] = 1e9;
@@ -144,19 +164,27 @@ impl Executor for Scripted {
 /// A model that cannot be loaded, and an answer that is not the script.
 pub fn guess(options: &Options) -> Result<()> {
     let script = Script::default();
-    let load = |path: &Path, right: f64| -> Result<Model> {
-        let load = LoadOptions { threads: options.threads, context: Some(8192), ..LoadOptions::default() };
+    let load = |path: &Path, right: f64, next_token: bool| -> Result<Model> {
+        let load = LoadOptions {
+            threads: options.threads,
+            context: Some(8192),
+            next_token,
+            ..LoadOptions::default()
+        };
         let source = Source::open(path).with_context(|| format!("cannot use {}", path.display()))?;
         let model = Model::load(Arc::new(source), &load, &mut |_| {})?;
-        let script = script.clone();
-        Ok(model.with_executor(|inner| Box::new(Scripted { inner, script, right })))
+        let (script, right_ahead, length) = (script.clone(), options.right, Arc::default());
+        let model = model.with_executor(|inner| {
+            Box::new(Scripted { inner, script, right, right_ahead, length, ahead: false })
+        })?;
+        Ok(model)
     };
     let engine = |guess: Guess| -> Result<Engine> {
         let engine = EngineOptions { guess, ..EngineOptions::default() };
-        let model = load(options.model, 1.0)?;
+        let model = load(options.model, 1.0, options.mtp && guess != Guess::Never)?;
         Ok(match options.draft.filter(|_| guess != Guess::Never) {
             None => Engine::start(model, &engine),
-            Some(draft) => Engine::start_with_draft(model, load(draft, options.right)?, &engine)?,
+            Some(draft) => Engine::start_with_draft(model, load(draft, options.right, false)?, &engine)?,
         })
     };
     let (without, with) = (engine(Guess::Never)?, engine(Guess::Worthwhile)?);
@@ -191,7 +219,7 @@ pub fn guess(options: &Options) -> Result<()> {
         println!("| {name} | median | | | | {:.2} | |", ratios[ratios.len() / 2]);
     }
     let status = with.status();
-    if options.draft.is_some() {
+    if options.draft.is_some() || options.mtp {
         let (made, right) = (status.drafted_tokens, status.right_drafts);
         println!("the draft: {right} of {made} guesses right, {:.2} s", status.draft_seconds);
     }
