@@ -28,6 +28,7 @@ mod record;
 mod routes;
 mod serve;
 mod stream;
+pub mod time;
 mod tls;
 mod truncate;
 

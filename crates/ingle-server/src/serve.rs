@@ -70,12 +70,17 @@ pub struct ServeOptions {
     pub log: Option<Log>,
     /// Whether what was asked stands in it after all.
     pub log_prompts: bool,
+    /// Called when the listener is bound, before a model is loaded: what the process needs no longer is given up.
+    pub seal: fn() -> Result<(), String>,
 }
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
+    /// What is to be given up cannot be.
+    #[error("{0}")]
+    Seal(String),
     /// Everybody could use it.
     #[error(
         "{address} can be reached from other machines, and there are no keys: everybody could use the models; make a key \
@@ -147,7 +152,7 @@ impl Serving {
     /// An address that is taken, or open to everybody.
     pub fn start(offers: Vec<Offer>, options: ServeOptions) -> Result<Serving, ServeError> {
         let ServeOptions { at, tls, keys, insecure, host_names, origins, most_body, keep, .. } = options;
-        let ServeOptions { drain, write_time, log, log_prompts, .. } = options;
+        let ServeOptions { drain, write_time, log, log_prompts, seal, .. } = options;
         let beyond = at.check(keys.is_some() || insecure)?;
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -166,6 +171,7 @@ impl Serving {
                 }
             }
         })?;
+        seal().map_err(ServeError::Seal)?;
         let models = Arc::new(Models::new(offers, keep));
         models.start().map_err(|(id, error)| ServeError::Load { id, error })?;
         // whoever opens it to others is called by names that this machine cannot know; keys guard it then, and without

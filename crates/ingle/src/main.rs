@@ -12,6 +12,7 @@ mod figures;
 mod input;
 mod interrupt;
 mod messages;
+mod offline;
 mod opening;
 mod progress;
 mod tensor_file;

@@ -18,6 +18,7 @@ Examples:
   cat notes.txt | ingle run \"Summarise this\"
   ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
   ingle bench ./qwen3-4b-q4_k_m.gguf     how fast it is here, beside what the machine allows
+  ingle offline prove                    that this program cannot open a connection
   ingle doctor                           what was found of this machine, and what costs speed
   ingle embed ./bge-small-en-v1.5 --similarity < lines.txt
 
@@ -77,6 +78,24 @@ pub(crate) const BINARY_TO_TERMINAL: &str =
 pub(crate) const PROMPTS_ARE_LOGGED: &str = "\
 WARNING: --log-prompts is given: ALL THAT IS ASKED IS WRITTEN to standard error, and to every journal that it goes to.
          Tell those who ask, or start without it.";
+
+/// The kernel does not take the network away.
+pub(crate) fn not_sealed(why: &str) -> String {
+    format!(
+        "this system does not let the program give up the network ({why}), so it is not certain that nothing leaves the \
+         machine; allow seccomp here (some containers and sandboxes forbid it), or say INGLE_UNSEALED=1 to go on without"
+    )
+}
+
+/// The person has said to go on all the same.
+pub(crate) fn goes_on_unsealed(why: &str) -> String {
+    format!("WARNING: the network could not be given up ({why}), and INGLE_UNSEALED says to go on without")
+}
+
+/// Systems without a way to give it up.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const NO_SEAL_HERE: &str =
+    "this system has no such means; that this program connects nowhere rests on its code alone";
 
 /// No texts at all.
 pub(crate) const NO_TEXTS: &str = "there is no text to embed; give some as arguments, in a file (--file) or on standard input, one per line";

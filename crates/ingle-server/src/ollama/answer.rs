@@ -8,7 +8,6 @@
 //! ```
 
 use super::message::call_document;
-use super::time;
 use crate::app::{App, answer};
 use crate::ask::{self, Ask, Told};
 use crate::models::Lease;
@@ -17,6 +16,7 @@ use crate::openai::{chat_logprob, notices};
 use crate::plain::with_warnings;
 use crate::problem::Problem;
 use crate::stream::{self, Chunks, Framing};
+use crate::time;
 use axum::response::Response;
 use ingle_engine::{EndReason, EngineError, Outcome};
 use ingle_text::ToolCall;

@@ -1,12 +1,12 @@
 //! Which models there are: `GET /api/tags`, `GET /api/ps`, `POST /api/show`.
 
-use super::time;
 use crate::app::{App, answer};
 use crate::keep::Keep;
 use crate::models::Offer;
 use crate::openai::fields;
 use crate::plain::with_warnings;
 use crate::problem::Problem;
+use crate::time;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;

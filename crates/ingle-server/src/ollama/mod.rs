@@ -11,7 +11,6 @@ pub(crate) mod list;
 mod message;
 pub(crate) mod options;
 mod settings;
-mod time;
 
 use crate::app::{App, answer as document};
 use crate::guard::{Client, may_manage};

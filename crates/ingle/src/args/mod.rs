@@ -5,7 +5,7 @@ mod config;
 mod numbers;
 mod sampling;
 
-use crate::commands::{bench, completions, doctor, embed, key, logits, run, serve, show, tokenize};
+use crate::commands::{bench, completions, doctor, embed, key, logits, offline, run, serve, show, tokenize};
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::errors;
 use crate::messages;
@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
+    Offline(offline::Args),
     Completions(completions::Args),
     /// Print the manual page in roff (`ingle man > ingle.1`).
     Man,
@@ -53,6 +54,7 @@ impl Command {
             Command::Bench(args) => args.json,
             Command::Doctor(args) => args.json,
             Command::Tokenize(args) => args.json,
+            Command::Offline(args) => args.json(),
             Command::Serve(_)
             | Command::Key(_)
             | Command::Logits(_)

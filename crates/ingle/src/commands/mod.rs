@@ -7,17 +7,29 @@ pub(crate) mod embed;
 pub(crate) mod key;
 pub(crate) mod logits;
 pub(crate) mod man;
+pub(crate) mod offline;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod tokenize;
 
 use crate::args::{Cli, Command};
+use crate::offline::{seal, seal_connections};
 use anyhow::Result;
 use std::process::ExitCode;
 
 /// Runs the command that was asked for.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
+    match &cli.command {
+        // it binds its listener first, and gives up the rest before it reads a model
+        Command::Serve(_) => _ = seal_connections(),
+        // it does so itself, and compares
+        Command::Offline(_) => {}
+        _ => {
+            _ = seal_connections();
+            seal()?;
+        }
+    }
     let done = match cli.command {
         Command::Run(args) => return run::run(&args),
         Command::Serve(args) => serve::run(&args),
@@ -29,6 +41,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Offline(args) => return offline::run(&args),
         Command::Man => man::run(),
     };
     done.map(|()| ExitCode::SUCCESS)

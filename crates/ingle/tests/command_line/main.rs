@@ -5,6 +5,8 @@ mod doctor;
 mod embed;
 mod logits;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod offline;
 mod other;
 mod run;
 mod show;

@@ -171,6 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             drain: Duration::from_secs(args.drain),
             write_time: Duration::from_secs(args.write_timeout as u64),
             log_prompts: args.log_prompts,
+            seal: || crate::offline::seal().map_err(|error| error.to_string()),
             log: (!args.quiet).then(|| Arc::new(|line: &str| say(line)) as _),
         },
     )?;

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The present, as [`rfc3339`] writes it.
-pub(super) fn now() -> String {
+pub fn now() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A time since the start of 1970 in UTC, with nanoseconds: `2026-02-28T23:59:59.000000001Z`.
-pub(super) fn rfc3339(since: Duration) -> String {
+pub fn rfc3339(since: Duration) -> String {
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
