@@ -8,6 +8,11 @@ pub(crate) const NAME: &str = "ember";
 static WEIGHTS: &[u8] = include_bytes!("../../../models/ember/ember-q8_0.gguf");
 static GENERATION: &str = include_str!("../../../models/ember/model/generation_config.json");
 
+/// Bytes of its weights.
+pub(crate) fn bytes() -> u64 {
+    WEIGHTS.len() as u64
+}
+
 /// Opens it. Its sampling settings and its second end token are not in the GGUF file, so they travel beside it.
 pub(crate) fn open() -> Result<Source> {
     let mut source = Source::from_bytes(NAME, WEIGHTS)?;

@@ -9,6 +9,7 @@ mod ember;
 mod env;
 mod errors;
 mod figures;
+mod found;
 mod input;
 mod interrupt;
 mod messages;

@@ -16,6 +16,7 @@ Examples:
   ingle run ./qwen3-4b-q4_k_m.gguf       chat with a model file
   ingle run ./Qwen3-4B \"Why is the sky blue?\"
   cat notes.txt | ingle run \"Summarise this\"
+  ingle list                             models that other programs keep on this machine; `ingle run NAME` uses them
   ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
   ingle bench ./qwen3-4b-q4_k_m.gguf     how fast it is here, beside what the machine allows
   ingle offline prove                    that this program cannot open a connection
@@ -36,6 +37,24 @@ pub(crate) fn no_download(name: &str) -> String {
          file or a Hugging Face folder yourself and give its path, as in `ingle run ./model.gguf` (if it was meant \
          as a prompt: `ingle run ember \"{name}\"`)"
     )
+}
+
+/// A name of several models.
+pub(crate) fn several_models(name: &str, all: &[String]) -> String {
+    let all = all.join("; ");
+    format!("several models here are called `{name}`; give more of the name, or a path: {all}")
+}
+
+/// A name of none.
+pub(crate) fn not_listed(name: &str) -> String {
+    format!("no model here is called `{name}`; `ingle list` shows those that are here")
+}
+
+/// Nothing was found.
+pub(crate) fn no_models(folders: &ingle_store::Folders) -> String {
+    let looked: Vec<String> =
+        folders.0.iter().map(|(program, path)| format!("{} ({})", path.display(), program.name())).collect();
+    format!("no other models were found; looked in {}", looked.join(", "))
 }
 
 /// A path with nothing at its end.

@@ -1,10 +1,11 @@
 //! From what a person typed to an opened model.
 
 use crate::console::harmless;
-use crate::{ember, env, errors, messages};
+use crate::{ember, env, errors, found, messages};
 use anyhow::{Context, Result};
 use ingle_model::source::SourceKind;
 use ingle_model::{ModelSpec, Source, families};
+use ingle_store::{Choice, Found};
 use ingle_text::{TemplateSources, Tokenizer};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,13 @@ pub(crate) enum ModelName {
     Ember,
     /// One on disk.
     Path(PathBuf),
+    /// One on disk that was called by its name.
+    Found {
+        /// The whole name.
+        name: String,
+        /// Where it lies.
+        path: PathBuf,
+    },
 }
 
 /// What a word on the command line can be.
@@ -24,6 +32,8 @@ pub(crate) enum Word {
     Model(ModelName),
     /// A path, and nothing is there.
     Missing,
+    /// A name that several models here have.
+    Several(Vec<String>),
     /// The name of a model somewhere else.
     Remote,
     /// Plain text.
@@ -40,12 +50,20 @@ pub(crate) fn classify(text: &str) -> Word {
         return Word::Model(ModelName::Path(path));
     }
     if looks_like_a_path(text) {
-        Word::Missing
-    } else if looks_like_a_remote_name(text) {
-        Word::Remote
-    } else {
-        Word::Text
+        return Word::Missing;
     }
+    if !text.contains(char::is_whitespace) {
+        match found::here().choose(text) {
+            Choice::None => {}
+            Choice::One(Found { name, path, .. }) => {
+                return Word::Model(ModelName::Found { name: name.clone(), path: path.clone() });
+            }
+            Choice::Several(all) => {
+                return Word::Several(all.iter().map(|found| found::told(found)).collect());
+            }
+        }
+    }
+    if looks_like_a_remote_name(text) { Word::Remote } else { Word::Text }
 }
 
 /// The model a person named where nothing but a model can stand.
@@ -53,6 +71,7 @@ pub(crate) fn model(text: &str) -> Result<ModelName> {
     let problem = match classify(text) {
         Word::Model(name) => return Ok(name),
         Word::Missing => messages::no_such_model(text),
+        Word::Several(all) => messages::several_models(text, &all),
         Word::Remote => messages::no_download(text),
         Word::Text => messages::not_a_model(text),
     };
@@ -65,6 +84,7 @@ impl ModelName {
         match self {
             ModelName::Ember => ember::NAME.into(),
             ModelName::Path(path) => path.display().to_string(),
+            ModelName::Found { name, .. } => name.clone(),
         }
     }
 
@@ -72,7 +92,9 @@ impl ModelName {
     pub(crate) fn file(&self) -> Option<PathBuf> {
         match self {
             ModelName::Ember => None,
-            ModelName::Path(path) => Some(path.canonicalize().unwrap_or_else(|_| path.clone())),
+            ModelName::Path(path) | ModelName::Found { path, .. } => {
+                Some(path.canonicalize().unwrap_or_else(|_| path.clone()))
+            }
         }
     }
 
@@ -86,6 +108,7 @@ impl ModelName {
                 }
                 Source::open(path).map_err(|error| self.blame(error.into()))
             }
+            ModelName::Found { path, .. } => Source::open(path).map_err(|error| self.blame(error.into())),
         }
     }
 

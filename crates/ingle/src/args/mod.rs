@@ -5,7 +5,9 @@ mod config;
 mod numbers;
 mod sampling;
 
-use crate::commands::{bench, completions, doctor, embed, key, logits, offline, run, serve, show, tokenize};
+use crate::commands::{
+    bench, completions, doctor, embed, key, list, logits, offline, run, serve, show, tokenize, verify,
+};
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::errors;
 use crate::messages;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Run(Box<run::Args>),
     Serve(Box<serve::Args>),
     Key(key::Args),
+    List(list::Args),
+    Verify(verify::Args),
     Show(show::Args),
     Embed(Box<embed::Args>),
     Bench(bench::Args),
@@ -49,6 +53,7 @@ impl Command {
     pub(crate) fn json(&self) -> bool {
         match self {
             Command::Run(args) => args.json,
+            Command::List(args) => args.json,
             Command::Show(args) => args.json,
             Command::Embed(args) => args.json(),
             Command::Bench(args) => args.json,
@@ -57,6 +62,7 @@ impl Command {
             Command::Offline(args) => args.json(),
             Command::Serve(_)
             | Command::Key(_)
+            | Command::Verify(_)
             | Command::Logits(_)
             | Command::Completions(_)
             | Command::Man => false,

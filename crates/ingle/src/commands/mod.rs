@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod key;
+pub(crate) mod list;
 pub(crate) mod logits;
 pub(crate) mod man;
 pub(crate) mod offline;
@@ -12,6 +13,7 @@ pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod tokenize;
+pub(crate) mod verify;
 
 use crate::args::{Cli, Command};
 use crate::offline::{seal, seal_connections};
@@ -34,6 +36,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => return run::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Key(args) => key::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Verify(args) => return verify::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Embed(args) => embed::run(&args),

@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod embed;
+mod list;
 mod logits;
 mod mistakes;
 #[cfg(target_os = "linux")]

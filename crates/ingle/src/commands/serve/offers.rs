@@ -110,7 +110,7 @@ fn describe(model: &ModelName) -> Result<Description> {
 /// `MODEL` or `NAME=MODEL`.
 fn name(text: &str) -> Result<Named> {
     // a path may have the sign in it
-    if let (Word::Missing | Word::Remote | Word::Text, Some((id, rest))) =
+    if let (Word::Missing | Word::Several(_) | Word::Remote | Word::Text, Some((id, rest))) =
         (opening::classify(text), text.split_once('='))
     {
         let id = id.trim();
@@ -154,6 +154,7 @@ fn models_in(folder: &Path) -> Result<Vec<PathBuf>> {
 fn id(name: &ModelName) -> String {
     match name {
         ModelName::Ember => ember::NAME.into(),
+        ModelName::Found { name, .. } => name.rsplit('/').next().unwrap_or(name).to_owned(),
         ModelName::Path(path) => {
             let path = path.canonicalize().unwrap_or_else(|_| path.clone());
             let whole = if path.is_dir() { path.file_name() } else { path.file_stem() };
@@ -220,7 +221,7 @@ fn loader(
 fn source_of(name: &ModelName) -> Result<Source, EngineError> {
     Ok(match name {
         ModelName::Ember => ember::open()?,
-        ModelName::Path(path) => Source::open(path)?,
+        ModelName::Path(path) | ModelName::Found { path, .. } => Source::open(path)?,
     })
 }
 
