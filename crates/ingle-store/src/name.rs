@@ -31,7 +31,7 @@ pub struct NotAName(String);
 fn is_plain(part: &str) -> bool {
     let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let first = part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    first && part.len() <= LONGEST && part.as_bytes().iter().all(|byte| inside(byte)) && !part.ends_with('.')
+    first && part.len() <= LONGEST && part.as_bytes().iter().all(inside) && !part.ends_with('.')
 }
 
 /// The same with a port.
