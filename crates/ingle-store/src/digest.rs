@@ -67,7 +67,7 @@ impl Digest {
         let (mut sum, mut buffer, mut read) = (Sha256::new(), vec![0; 1 << 20], 0);
         loop {
             match file.read(&mut buffer) {
-                Ok(0) => return Ok(Digest(sum.finalize().into())),
+                Ok(0) => return Ok(Digest::finished(sum)),
                 Ok(bytes) => {
                     sum.update(&buffer[..bytes]);
                     read += bytes as u64;
@@ -77,6 +77,11 @@ impl Digest {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Of what was summed up.
+    pub(crate) fn finished(sum: Sha256) -> Digest {
+        Digest(sum.finalize().into())
     }
 
     /// Compares a file's bytes with it.

@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::folders::{Folders, Program};
 use crate::name::TaggedName;
+use crate::own::Store;
 use crate::{huggingface, ollama, tree};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -70,6 +71,14 @@ impl Listing {
         listing
     }
 
+    /// Adds the models that this program keeps itself.
+    #[must_use]
+    pub fn with(mut self, store: &Store) -> Listing {
+        store.find(&mut self);
+        self.models.sort_by(|a, b| (a.program, &a.name, &a.path).cmp(&(b.program, &b.name, &b.path)));
+        self
+    }
+
     /// Which model a word means: one of that name, or one whose name ends in it, from a slash on. Capitals make no
     /// difference where nothing else does.
     pub fn choose(&self, word: &str) -> Choice<'_> {
@@ -80,8 +89,11 @@ impl Listing {
                 .is_some_and(|before| !word.is_empty() && (before.is_empty() || before.ends_with('/')))
         };
         let lower = word.to_lowercase();
-        let ways: [&dyn Fn(&Found) -> bool; 3] =
-            [&exact, &|found| ends(&found.name, word), &|found| ends(&found.name.to_lowercase(), &lower)];
+        let tagged_end = |found: &Found| tagged.as_ref().is_some_and(|tagged| ends(&found.name, tagged));
+        let ways: [&dyn Fn(&Found) -> bool; 4] =
+            [&exact, &|found| ends(&found.name, word), &tagged_end, &|found| {
+                ends(&found.name.to_lowercase(), &lower)
+            }];
         for way in ways {
             let mut files = HashSet::new();
             let file = |found: &Found| found.path.canonicalize().unwrap_or_else(|_| found.path.clone());

@@ -5,14 +5,22 @@
 //! checked, names become paths only if they are plain, and a folder that cannot be read is told of, not fatal.
 
 mod digest;
+mod fetch;
 mod folders;
 mod found;
 mod huggingface;
 mod name;
 mod ollama;
+mod own;
+mod pull;
+mod remote;
 mod tree;
 
 pub use digest::{Digest, Mismatch, NotADigest};
+pub use fetch::{Client, FetchError, Wanted};
 pub use folders::{Folders, Program};
 pub use found::{Choice, Found, Kind, Listing};
 pub use name::{NotAName, TaggedName};
+pub use own::{Freed, Guard, Part, Store};
+pub use pull::{PullError, Pulled, Step, pull};
+pub use remote::{Bases, NotThere};

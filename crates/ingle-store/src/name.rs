@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What is meant where a name leaves it out.
-const HOST: &str = "registry.ollama.ai";
+const HOST: &str = TaggedName::HOST;
 const OWNER: &str = "library";
 const TAG: &str = "latest";
 /// Longest part of a name.
@@ -48,6 +48,14 @@ fn is_host(part: &str) -> bool {
 }
 
 impl TaggedName {
+    /// The host of names without one.
+    pub(crate) const HOST: &str = "registry.ollama.ai";
+
+    /// Host, owner, model and tag.
+    pub(crate) fn parts(&self) -> (&str, &str, &str, &str) {
+        (&self.host, &self.owner, &self.model, &self.tag)
+    }
+
     /// Of all four parts, as they stand in a folder of manifests.
     pub fn of(host: &str, owner: &str, model: &str, tag: &str) -> Option<TaggedName> {
         (is_host(host) && [owner, model, tag].into_iter().all(is_plain)).then(|| TaggedName {

@@ -10,6 +10,17 @@ pub(crate) const ISA: &str = "INGLE_ISA";
 /// Memory for routed experts, where `--expert-memory` is not given.
 pub(crate) const EXPERT_MEMORY: &str = "INGLE_EXPERT_MEMORY";
 
+/// Set and not 0: nothing is fetched.
+pub(crate) const OFFLINE: &str = "INGLE_OFFLINE";
+/// A mirror of Hugging Face's repositories.
+pub(crate) const HUB: &str = "INGLE_HUB";
+/// A mirror of Ollama's registry.
+pub(crate) const REGISTRY: &str = "INGLE_REGISTRY";
+/// Certificates to trust in place of the usual ones, as companies' proxies need them.
+pub(crate) const CERTIFICATES: &str = "INGLE_CERTIFICATES";
+/// A token for Hugging Face's repositories that are not open to everybody.
+pub(crate) const HUB_TOKEN: &str = "HF_TOKEN";
+
 /// Set and not empty: no colour, on any stream (<https://no-color.org>).
 const NO_COLOR: &str = "NO_COLOR";
 /// What the terminal can do; `dumb` can do nothing.

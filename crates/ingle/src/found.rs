@@ -2,7 +2,7 @@
 
 use crate::env;
 use crate::figures::bytes;
-use ingle_store::{Folders, Found, Listing};
+use ingle_store::{Folders, Found, Listing, Store};
 use std::path::PathBuf;
 
 /// Folders that are looked in.
@@ -11,9 +11,18 @@ pub(crate) fn folders() -> Folders {
     Folders::of(&|name| env::set(name).map(PathBuf::from), own)
 }
 
+/// Where this program keeps what it has fetched; `None` where the system names no home.
+pub(crate) fn store() -> Option<Store> {
+    Some(Store::at(env::data_folder()?.join("store")))
+}
+
 /// All of them.
 pub(crate) fn here() -> Listing {
-    Listing::of(&folders())
+    let listing = Listing::of(&folders());
+    match store() {
+        Some(store) => listing.with(&store),
+        None => listing,
+    }
 }
 
 /// One among several of that name.

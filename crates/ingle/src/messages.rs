@@ -16,6 +16,7 @@ Examples:
   ingle run ./qwen3-4b-q4_k_m.gguf       chat with a model file
   ingle run ./Qwen3-4B \"Why is the sky blue?\"
   cat notes.txt | ingle run \"Summarise this\"
+  ingle pull qwen3:4b                    fetch a model (the one command that opens connections)
   ingle list                             models that other programs keep on this machine; `ingle run NAME` uses them
   ingle show ./qwen3-4b-q4_k_m.gguf      what a file holds and what it needs
   ingle bench ./qwen3-4b-q4_k_m.gguf     how fast it is here, beside what the machine allows
@@ -33,9 +34,8 @@ pub(crate) const MODEL_HELP: &str =
 /// A model that would have to be fetched.
 pub(crate) fn no_download(name: &str) -> String {
     format!(
-        "`{name}` looks like the name of a model to download, and this version cannot download yet; fetch a .gguf \
-         file or a Hugging Face folder yourself and give its path, as in `ingle run ./model.gguf` (if it was meant \
-         as a prompt: `ingle run ember \"{name}\"`)"
+        "no model here is called `{name}` (`ingle list` shows those that are); `ingle pull {name}` fetches it, or give a \
+         path, as in `ingle run ./model.gguf` (if it was meant as a prompt: `ingle run ember \"{name}\"`)"
     )
 }
 
@@ -48,6 +48,24 @@ pub(crate) fn several_models(name: &str, all: &[String]) -> String {
 /// A name of none.
 pub(crate) fn not_listed(name: &str) -> String {
     format!("no model here is called `{name}`; `ingle list` shows those that are here")
+}
+
+/// A model of another program.
+pub(crate) fn not_ours(model: &str) -> String {
+    format!(
+        "{model} was not fetched by `ingle pull`, so it is not removed; remove it with the program that keeps it"
+    )
+}
+
+/// The person has forbidden connections.
+pub(crate) const OFFLINE: &str = "INGLE_OFFLINE is set: nothing is fetched; unset it to fetch a model";
+
+/// There is no folder for data.
+pub(crate) const NO_HOME: &str = "this system names no home folder, so there is no place for models; set HOME or XDG_DATA_HOME to an absolute path";
+
+/// Nobody said what a file should be.
+pub(crate) fn nothing_published(file: &str, digest: &str) -> String {
+    format!("note: no digest was published for {file}, so it was compared with nothing; it is {digest}")
 }
 
 /// Nothing was found.

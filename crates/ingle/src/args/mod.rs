@@ -6,7 +6,8 @@ mod numbers;
 mod sampling;
 
 use crate::commands::{
-    bench, completions, doctor, embed, key, list, logits, offline, run, serve, show, tokenize, verify,
+    bench, completions, doctor, embed, key, list, logits, offline, pull, rm, run, serve, show, tokenize,
+    verify,
 };
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::errors;
@@ -34,7 +35,10 @@ pub(crate) enum Command {
     Run(Box<run::Args>),
     Serve(Box<serve::Args>),
     Key(key::Args),
+    Pull(pull::Args),
     List(list::Args),
+    Rm(rm::Args),
+    Gc(rm::CollectArgs),
     Verify(verify::Args),
     Show(show::Args),
     Embed(Box<embed::Args>),
@@ -62,6 +66,9 @@ impl Command {
             Command::Offline(args) => args.json(),
             Command::Serve(_)
             | Command::Key(_)
+            | Command::Pull(_)
+            | Command::Rm(_)
+            | Command::Gc(_)
             | Command::Verify(_)
             | Command::Logits(_)
             | Command::Completions(_)

@@ -9,6 +9,8 @@ pub(crate) mod list;
 pub(crate) mod logits;
 pub(crate) mod man;
 pub(crate) mod offline;
+pub(crate) mod pull;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod show;
@@ -27,6 +29,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(_) => _ = seal_connections(),
         // it does so itself, and compares
         Command::Offline(_) => {}
+        // it reads no model
+        Command::Pull(_) => {}
         _ => {
             _ = seal_connections();
             seal()?;
@@ -36,6 +40,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => return run::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Key(args) => key::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Rm(args) => rm::run(&args),
+        Command::Gc(args) => rm::collect(&args),
         Command::List(args) => list::run(&args),
         Command::Verify(args) => return verify::run(&args),
         Command::Show(args) => show::run(&args),

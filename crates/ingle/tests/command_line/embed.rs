@@ -356,7 +356,7 @@ fn mistakes_are_told() {
     refuses(&["embed", &model, "x", "--dimensions", "0"], 2, "above 0");
     refuses(&["embed", &model, "x", "--format", "xml"], 2, "jsonl");
     refuses(&["embed", &model, "x", "--prompt", "a", "--prompt-name", "b"], 2, "--prompt-name");
-    refuses(&["embed", "all-minilm", "x"], 1, "cannot download yet");
+    refuses(&["embed", "all-minilm", "x"], 1, "ingle pull");
     refuses(&["embed", "ember", "x"], 1, "--pooling");
     let error = ingle(&["embed", &model, &"word ".repeat(400), "--json"]);
     assert_eq!(error.code, Some(1));

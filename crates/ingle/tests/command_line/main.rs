@@ -9,6 +9,7 @@ mod mistakes;
 #[cfg(target_os = "linux")]
 mod offline;
 mod other;
+mod pull;
 mod run;
 mod show;
 

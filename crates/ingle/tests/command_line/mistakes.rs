@@ -37,8 +37,8 @@ fn missing_files() {
 #[test]
 fn models_that_would_have_to_be_downloaded() {
     for name in ["qwen3:4b", "Qwen/Qwen3-4B", "llama3.2"] {
-        refuses(&["run", name], 1, &[name, "cannot download yet", "path"]);
-        refuses(&["show", name], 1, &[name, "cannot download yet"]);
+        refuses(&["run", name], 1, &[name, "ingle pull", "path"]);
+        refuses(&["show", name], 1, &[name, "ingle pull"]);
     }
 }
 
