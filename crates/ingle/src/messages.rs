@@ -132,7 +132,7 @@ pub(crate) fn goes_on_unsealed(why: &str) -> String {
 /// Systems without a way to give it up.
 #[cfg(not(target_os = "linux"))]
 pub(crate) const NO_SEAL_HERE: &str =
-    "this system has no such means; that this program connects nowhere rests on its code alone";
+    "this system has no such means; that this command connects nowhere rests on its code alone";
 
 /// No texts at all.
 pub(crate) const NO_TEXTS: &str = "there is no text to embed; give some as arguments, in a file (--file) or on standard input, one per line";
