@@ -4,6 +4,7 @@
 //! Files are used where they lie; nothing is copied. What other programs wrote is not trusted: manifests are bounded and
 //! checked, names become paths only if they are plain, and a folder that cannot be read is told of, not fatal.
 
+mod bundle;
 mod digest;
 mod fetch;
 mod folders;
@@ -16,6 +17,7 @@ mod pull;
 mod remote;
 mod tree;
 
+pub use bundle::{BundleError, Bundled, bundle, import};
 pub use digest::{Digest, Mismatch, NotADigest};
 pub use fetch::{Client, FetchError, Wanted};
 pub use folders::{Folders, Program};

@@ -46,6 +46,27 @@ pub struct Part {
     pub published: bool,
 }
 
+impl Part {
+    /// As it is written down.
+    pub(crate) fn document(&self) -> Value {
+        json!({
+            "path": self.path, "digest": self.digest.to_string(), "bytes": self.bytes, "from": self.from,
+            "digest_published": self.published,
+        })
+    }
+
+    /// As it was written down, if its path stays inside its folder.
+    pub(crate) fn read(document: &Value) -> Option<Part> {
+        Some(Part {
+            path: document["path"].as_str().filter(|path| is_inside(path))?.to_owned(),
+            digest: document["digest"].as_str()?.parse().ok()?,
+            bytes: document["bytes"].as_u64()?,
+            from: document["from"].as_str()?.to_owned(),
+            published: document["digest_published"].as_bool()?,
+        })
+    }
+}
+
 /// Files that were removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freed {
@@ -77,7 +98,7 @@ pub(crate) fn is_inside(path: &str) -> bool {
         _ => false,
     };
     !path.is_empty()
-        && path != MANIFEST
+        && !path.eq_ignore_ascii_case(MANIFEST)
         && path.len() <= 1000
         && parts.clone().count() <= 8
         && parts.into_iter().all(plain)
@@ -176,10 +197,7 @@ impl Store {
         }
         let document = json!({
             "version": 1, "name": name.to_string(), "fetched_seconds_since_1970": seconds,
-            "files": parts.iter().map(|part| json!({
-                "path": part.path, "digest": part.digest.to_string(), "bytes": part.bytes, "from": part.from,
-                "digest_published": part.published,
-            })).collect::<Vec<_>>(),
+            "files": parts.iter().map(Part::document).collect::<Vec<_>>(),
         });
         let new = folder.join(format!("{MANIFEST}.{}", std::process::id()));
         let mut file = File::create(&new)?;
@@ -329,16 +347,7 @@ fn read(folder: &Path) -> Result<Vec<Part>, String> {
     let text = fs::read(&path).map_err(|error| wrong(&error.to_string()))?;
     let document: Value = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
     let files = document["files"].as_array().ok_or_else(|| wrong("names no files"))?;
-    let part = |file: &Value| -> Option<Part> {
-        Some(Part {
-            path: file["path"].as_str().filter(|path| is_inside(path))?.to_owned(),
-            digest: file["digest"].as_str()?.parse().ok()?,
-            bytes: file["bytes"].as_u64()?,
-            from: file["from"].as_str()?.to_owned(),
-            published: file["digest_published"].as_bool()?,
-        })
-    };
-    let parts: Option<Vec<Part>> = files.iter().map(part).collect();
+    let parts: Option<Vec<Part>> = files.iter().map(Part::read).collect();
     parts.filter(|parts| !parts.is_empty()).ok_or_else(|| wrong("is not what this program writes"))
 }
 

@@ -6,8 +6,8 @@ mod numbers;
 mod sampling;
 
 use crate::commands::{
-    bench, completions, doctor, embed, key, list, logits, offline, pull, rm, run, serve, show, tokenize,
-    verify,
+    bench, bundle, completions, doctor, embed, key, list, logits, offline, pull, rm, run, serve, show,
+    tokenize, verify,
 };
 use crate::console::{harmless, is_closed_pipe, on_errors};
 use crate::errors;
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     List(list::Args),
     Rm(rm::Args),
     Gc(rm::CollectArgs),
+    Bundle(bundle::Args),
+    Import(bundle::ImportArgs),
     Verify(verify::Args),
     Show(show::Args),
     Embed(Box<embed::Args>),
@@ -69,6 +71,8 @@ impl Command {
             | Command::Pull(_)
             | Command::Rm(_)
             | Command::Gc(_)
+            | Command::Bundle(_)
+            | Command::Import(_)
             | Command::Verify(_)
             | Command::Logits(_)
             | Command::Completions(_)

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod bench;
+pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod embed;
@@ -42,6 +43,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Key(args) => key::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Rm(args) => rm::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Import(args) => bundle::take(&args),
         Command::Gc(args) => rm::collect(&args),
         Command::List(args) => list::run(&args),
         Command::Verify(args) => return verify::run(&args),

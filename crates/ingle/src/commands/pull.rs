@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if env::set(env::OFFLINE).is_some_and(|value| value != "0") {
         return Err(errors::Usage(messages::OFFLINE.into()).into());
     }
-    let store = found::store().ok_or_else(|| anyhow::Error::msg(messages::NO_HOME))?;
+    let store = found::own_store()?;
     let text = |name: &str| env::set(name).and_then(|value| value.into_string().ok());
     let usual = Bases::default();
     let bases = Bases {

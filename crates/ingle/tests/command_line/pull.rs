@@ -89,6 +89,40 @@ fn a_model_is_fetched_run_by_its_name_and_removed() {
 }
 
 #[test]
+fn a_model_goes_to_a_machine_without_a_network_in_one_file() {
+    let (base, _, home) = registry("bundle-home");
+    let ingle = |args: &[&str]| ended(at_home(&home, &base, args));
+    assert_eq!(ingle(&["pull", "glow:tiny"]).code, Some(0));
+    let file = home.join("glow.bundle");
+    let file = file.to_str().unwrap();
+    let made = ingle(&["bundle", "glow:tiny", "-o", file, "--volume", "1MB"]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    assert_eq!(made.out.lines().count(), 4, "{}", made.out);
+    assert_eq!(ingle(&["bundle", "ember", "-o", file]).code, Some(2));
+
+    let far = home.join("far");
+    std::fs::create_dir_all(&far).unwrap();
+    let first = format!("{file}.001");
+    // where there is no network at all, if that can be had here
+    let alone = Command::new("unshare").args(["-rn", "true"]).status().is_ok_and(|status| status.success());
+    let there = |args: &[&str]| {
+        let inner = at_home(&far, "http://127.0.0.1:1", args);
+        let mut outer = Command::new(if alone { "unshare" } else { "env" });
+        outer.args(if alone { &["-rn"][..] } else { &[] }).arg(inner.get_program()).args(inner.get_args());
+        outer.env("HOME", &far).env_remove("XDG_DATA_HOME").stdin(std::process::Stdio::null());
+        ended(outer)
+    };
+    let come = there(&["import", &first]);
+    assert!(come.code == Some(0) && come.out.contains("glow:tiny is here"), "{} {}", come.out, come.err);
+    let question = ["What is Ingle?", "--temperature", "0", "--max-tokens", "8"];
+    let said = there(&[&["run", "glow:tiny"], &question[..]].concat());
+    assert_eq!(said.out, ingle(&[&["run", "ember"], &question[..]].concat()).out, "{}", said.err);
+    assert!(there(&["verify"]).out.contains("as published"));
+    let twice = there(&["import", file]);
+    assert!(twice.code == Some(1) && twice.err.contains("glow.bundle"), "{}", twice.err);
+}
+
+#[test]
 fn mistakes_are_named() {
     let (base, _, home) = registry("pull-mistakes");
     for (model, said) in [
