@@ -8,8 +8,11 @@ use std::process::{Command, Output, Stdio};
 
 /// The program under a tracer, and the calls that it saw; `None` where there is no tracer.
 fn traced(options: &[&str], args: &[&str]) -> Option<(Output, String)> {
-    if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("absent: strace; what the program asks of the kernel is not looked at");
+    let tracer = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    if !tracer.is_ok_and(|output| output.status.success()) {
+        eprintln!(
+            "absent: strace, or the right to use it; what the program asks of the kernel is not looked at"
+        );
         return None;
     }
     let log = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
