@@ -67,14 +67,17 @@ impl Listing {
                 }
             }
         }
-        listing.models.sort_by(|a, b| (a.program, &a.name, &a.path).cmp(&(b.program, &b.name, &b.path)));
-        listing
+        listing.sorted()
     }
 
     /// Adds the models that this program keeps itself.
     #[must_use]
     pub fn with(mut self, store: &Store) -> Listing {
         store.find(&mut self);
+        self.sorted()
+    }
+
+    fn sorted(mut self) -> Listing {
         self.models.sort_by(|a, b| (a.program, &a.name, &a.path).cmp(&(b.program, &b.name, &b.path)));
         self
     }

@@ -225,11 +225,23 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes blobs that belong to no model, and what is left of fetches. It waits for fetches under way.
+    /// Removes blobs that belong to no model. It waits for fetches under way.
     ///
     /// # Errors
     /// Those of the file system; nothing is removed if a model cannot be read, for it may need any of them.
+    pub fn free(&self) -> io::Result<Freed> {
+        self.sweep(&["blobs"])
+    }
+
+    /// The same with what is left of fetches, which then begin anew.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
     pub fn collect(&self) -> io::Result<Freed> {
+        self.sweep(&["blobs", "partial"])
+    }
+
+    fn sweep(&self, of: &[&str]) -> io::Result<Freed> {
         let file = self.lock()?;
         file.lock()?;
         let mut needed = std::collections::HashSet::new();
@@ -242,7 +254,7 @@ impl Store {
         for left in self.places()?.into_iter().filter(|folder| !folder.join(MANIFEST).exists()) {
             fs::remove_dir_all(left)?;
         }
-        for folder in ["blobs", "partial"] {
+        for folder in of {
             let entries = match fs::read_dir(self.root.join(folder)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries?,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Most files of a model.
 const MOST: usize = 2000;
-/// Formats in the order of preference among those that fit, which are the largest; of none nothing is known to fit.
+/// The format that is taken where nobody asks for one and the memory is not known.
 const USUAL: &str = "Q4_K_M";
 
 /// Where names are looked up.

@@ -10,6 +10,8 @@ pub(crate) const ISA: &str = "INGLE_ISA";
 /// Memory for routed experts, where `--expert-memory` is not given.
 pub(crate) const EXPERT_MEMORY: &str = "INGLE_EXPERT_MEMORY";
 
+/// Set and not 0: commands go on where the kernel does not let them give up the network.
+pub(crate) const UNSEALED: &str = "INGLE_UNSEALED";
 /// Set and not 0: nothing is fetched.
 pub(crate) const OFFLINE: &str = "INGLE_OFFLINE";
 /// A mirror of Hugging Face's repositories.
@@ -52,6 +54,11 @@ pub(crate) fn expand_home(path: &str) -> PathBuf {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => PathBuf::from(path),
     }
+}
+
+/// Whether a variable is there, not empty and not 0.
+pub(crate) fn is_on(name: &str) -> bool {
+    set(name).is_some_and(|value| value != "0")
 }
 
 /// A variable that is there and not empty.

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if env::set(env::OFFLINE).is_some_and(|value| value != "0") {
+    if env::is_on(env::OFFLINE) {
         return Err(errors::Usage(messages::OFFLINE.into()).into());
     }
     let store = found::own_store()?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ingle_store::{Freed, TaggedName};
 use std::io::Write;
 
-/// Remove models that `ingle pull` has fetched. What other programs keep is theirs.
+/// Remove models that `ingle pull` has fetched, once no fetch is under way. What other programs keep is theirs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Names as `ingle list` shows them
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         writeln!(output, "{} is removed", harmless(&name.to_string()))?;
     }
-    tell(&mut output, store.collect().context("its files cannot be removed")?)
+    tell(&mut output, store.free().context("its files cannot be removed")?)
 }
 
 pub(crate) fn collect(_: &CollectArgs) -> Result<()> {

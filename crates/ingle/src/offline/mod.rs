@@ -14,11 +14,8 @@ mod filter;
 mod landlock;
 
 use crate::console::on_errors;
-use crate::messages;
+use crate::{env, messages};
 use anyhow::{Error, Result};
-
-/// Set to go on where the kernel refuses.
-const UNSEALED: &str = "INGLE_UNSEALED";
 
 /// What the kernel enforces from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +54,7 @@ pub(crate) fn seal() -> Result<()> {
 
 /// Whether the person goes on without.
 fn is_allowed() -> bool {
-    std::env::var_os(UNSEALED).is_some_and(|value| !value.is_empty() && value != "0")
+    env::is_on(env::UNSEALED)
 }
 
 /// Filters system calls of all threads; where that is not possible, why.

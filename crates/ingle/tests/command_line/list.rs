@@ -31,11 +31,6 @@ fn home(name: &str) -> PathBuf {
 
 fn at_home(home: &Path, args: &[&str]) -> Ended {
     let mut command = command(args);
-    for variable in
-        ["OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME", "LLAMA_CACHE"]
-    {
-        command.env_remove(variable);
-    }
     let output = command.env("HOME", home).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }

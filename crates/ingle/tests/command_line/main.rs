@@ -28,7 +28,20 @@ struct Ended {
 /// The program with `args`, without the person's environment.
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ingle"));
-    command.args(args).env_remove("INGLE_THREADS").env_remove("INGLE_ISA").env("HOME", "/nonexistent");
+    const SET: [&str; 10] = [
+        "INGLE_THREADS",
+        "INGLE_ISA",
+        "INGLE_OFFLINE",
+        "INGLE_UNSEALED",
+        "OLLAMA_MODELS",
+        "HF_HOME",
+        "HF_HUB_CACHE",
+        "LLAMA_CACHE",
+        "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
+    ];
+    SET.iter().for_each(|variable| _ = command.env_remove(variable));
+    command.args(args).env("HOME", "/nonexistent");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

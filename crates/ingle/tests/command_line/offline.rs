@@ -84,6 +84,12 @@ fn where_there_is_no_network_nothing_is_proved_and_answers_are_made() {
 }
 
 #[test]
+fn the_part_that_is_not_sealed_is_of_no_use_for_getting_out() {
+    let output = command(&["offline", "attempt", "192.0.2.1:443"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
 fn an_answer_asks_the_kernel_for_no_connection() {
     let Some((output, calls)) = traced(&NETWORK, &["run", "ember", "Hello", "--max-tokens", "8"]) else {
         return;

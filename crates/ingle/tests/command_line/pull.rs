@@ -33,17 +33,6 @@ fn registry(name: &str) -> (String, Log, PathBuf) {
 
 fn at_home(home: &Path, base: &str, args: &[&str]) -> Command {
     let mut command = command(args);
-    for variable in [
-        "OLLAMA_MODELS",
-        "HF_HOME",
-        "HF_HUB_CACHE",
-        "XDG_CACHE_HOME",
-        "XDG_DATA_HOME",
-        "LLAMA_CACHE",
-        "INGLE_OFFLINE",
-    ] {
-        command.env_remove(variable);
-    }
     command.env("HOME", home).env("INGLE_REGISTRY", base).env("INGLE_HUB", base).env("NO_PROXY", "*");
     command
 }

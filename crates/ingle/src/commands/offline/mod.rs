@@ -4,7 +4,7 @@ mod attempts;
 mod report;
 
 use crate::console::Output;
-use crate::offline;
+use crate::{errors, offline};
 use anyhow::Result;
 use std::io::Write;
 use std::process::ExitCode;
@@ -39,6 +39,10 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match args.action {
         Action::Prove { json } => prove(json),
+        // it is not sealed, and shall be of no use to anybody else
+        Action::Attempt { address } if !address.ip().is_loopback() => {
+            Err(errors::Usage("only an address on this machine is tried".into()).into())
+        }
         Action::Attempt { address } => {
             let mut output = Output::new("what came of it");
             writeln!(
